@@ -1,0 +1,67 @@
+"""lossflow: how the loss of a large model falls under gradient flow.
+
+A *problem* is described once, a *method* answers it with a *trajectory*, trajectories are compared:
+
+    import numpy as np, lossflow as lf
+    problem = lf.CPDecomposition(order=2)
+    sizes = {"p": 64, "H": 32, "sigma2": 1 / 64}
+    times = np.linspace(0, 1, 20)
+    theory = lf.solve(problem, lf.Limit(sizes), times)
+    experiment = lf.solve(problem, lf.Simulation(sizes, runs=8), times)
+    print(lf.compare(theory, experiment).verdict)
+
+Names are imported when they are used; `lossflow list` prints them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lossflow.errors import nearest
+from lossflow.public import HOMES
+
+if TYPE_CHECKING:
+    from lossflow.comparison import Comparison, compare
+    from lossflow.description import Description, SizeMap
+    from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, size
+    from lossflow.diagrams.tensor import Factor, Pinned, Tensor, pin
+    from lossflow.dynamics import AbstractDynamics, GradientFlow
+    from lossflow.errors import (
+        CorruptedFile,
+        InvalidInput,
+        LossflowError,
+        NotSpoken,
+        StorageError,
+        UnknownField,
+        UnknownName,
+    )
+    from lossflow.expansion.method import Limit, Series
+    from lossflow.expansion.resummation import Resummation, Taylor
+    from lossflow.expansion.series import LossSeries, expand
+    from lossflow.method import AbstractMethod, solve
+    from lossflow.problem import AbstractProblem
+    from lossflow.problems.cp import CPDecomposition
+    from lossflow.problems.polynomial import PolynomialProblem
+    from lossflow.problems.targets import AbstractTarget, Identity, Zero
+    from lossflow.simulate.method import Simulation
+    from lossflow.storage import load, save
+    from lossflow.trajectory import EndState, Status, Trajectory
+
+__version__ = "0.1.0"
+__all__ = [
+    "__version__",
+    *HOMES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"lossflow has no {name!r}; {nearest(name, HOMES)}")
+    value = getattr(importlib.import_module(HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *HOMES})

@@ -1,0 +1,1 @@
+"""From a loss to its power series in time, its large-size limits, and its sum."""

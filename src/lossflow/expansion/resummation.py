@@ -1,0 +1,151 @@
+"""From the coefficients of a power series to its sum: what the terms say, and how far they can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lossflow.description import Description
+from lossflow.errors import InvalidInput
+from lossflow.trajectory import COMPLETE, Status
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
+
+
+class Resummed(NamedTuple):
+    """The sum at each time, one standard error of it, and whether it can be believed there.
+
+    values, uncertainty: of the shape of the times, NaN where the status is not complete. terms: how many terms were used.
+    """
+
+    values: Array
+    uncertainty: Array
+    status: tuple[Status, ...]
+    terms: npt.NDArray[np.int64]
+
+
+class Resummation(Description):
+    """A way to sum sum_k c_k t^k from finitely many coefficients, as a description."""
+
+    def sum(self, coefficients: Sequence[Fraction | int | float], times: Array) -> Resummed:
+        """The sum at `times`, with its uncertainty and a status for each time."""
+        raise InvalidInput(f"{type(self).__name__} does not say how it sums: define its `sum`")
+
+
+@dataclass(frozen=True, repr=False)
+class Taylor(Resummation):
+    """S(t) = sum_{k <= K(t)} c_k t^k, stopped at the order K(t) whose first neglected terms are smallest.
+
+    Works for convergent and for asymptotic series (the expectation over Gaussian weights of a flow that can blow up has
+    factorially growing coefficients): in the latter K(t) is the order of the smallest term. The uncertainty is the size of
+    the first two neglected terms, the one beyond the last coefficient being extrapolated from the growth of the ratios, plus
+    the rounding of the largest term. Where it exceeds the sum itself the value is NaN and the status "left_domain", with the
+    time of the crossing. Raises `InvalidInput` for fewer than two coefficients, which say nothing about the error.
+    """
+
+    def sum(self, coefficients: Sequence[Fraction | int | float], times: Array) -> Resummed:
+        scaled, unit = _in_unit_of(coefficients, float(np.max(np.abs(times))))
+        x = np.asarray(times, dtype=np.float64) / unit
+        values, uncertainty, terms = _truncated(scaled, x)
+        holds = uncertainty <= np.abs(values)
+        ahead, behind = (_first_failure(scaled, x, holds, sign) * unit for sign in (1.0, -1.0))
+        # beyond the first failure nothing is believed, even where the partial sums happen to look good again
+        beyond = (times >= ahead) | (times <= behind)
+        status = tuple(_left(ahead if t > 0 else behind) if bad else COMPLETE for bad, t in zip(beyond, x, strict=True))
+        return Resummed(np.where(beyond, np.nan, values), np.where(beyond, np.nan, uncertainty), status, terms)
+
+
+def _in_unit_of(coefficients: Sequence[Fraction | int | float], span: float) -> tuple[Array, float]:
+    """c_k span^k as floats: exact until here, and free of overflow wherever the terms themselves are."""
+    if len(coefficients) < 2:
+        raise InvalidInput(f"a sum needs at least two coefficients (order >= 1), got {len(coefficients)}")
+    unit = span or 1.0
+    exact = [Fraction(c) * Fraction(unit) ** k for k, c in enumerate(coefficients)]
+    try:
+        return np.array([float(c) for c in exact]), unit
+    except OverflowError:
+        raise InvalidInput(
+            f"the terms of the series overflow at |t| = {span:g}; ask for shorter times or fewer orders"
+        ) from None
+
+
+def _truncated(c: Array, x: Array) -> tuple[Array, Array, npt.NDArray[np.int64]]:
+    """Optimal truncation at each x: the sum, its uncertainty, and the number of terms summed."""
+    order = c.size - 1
+    terms = c[:, None] * x[None, :] ** np.arange(order + 1)[:, None]
+    size = np.abs(np.vstack([terms, _next_terms(c, x)]))
+    # error of stopping after term k: the larger of the two terms that follow (one may vanish by parity)
+    error = np.maximum(size[1 : order + 2], size[2 : order + 3])
+    stop = order - np.argmin(error[::-1], axis=0)  # the latest of equal minima
+    pick = np.arange(x.size)
+    sums = np.cumsum(terms, axis=0)[stop, pick]
+    rounding = np.finfo(float).eps * np.maximum.accumulate(size[: order + 1], axis=0)[stop, pick] * (order + 1)
+    return sums, error[stop, pick] + rounding, stop + 1
+
+
+def _next_terms(c: Array, x: Array) -> Array:
+    """The terms beyond the last as a geometric tail, its ratio extrapolated from the growth of the envelope; twice.
+
+    Ratios r_k of factorially divergent series grow linearly in k, those of convergent ones level off: the next is
+    max(r_n, 2 r_n - r_{n-1}), and no less than the mean growth so far.
+    """
+    envelope = _envelope(np.abs(c))
+    if envelope[-1] == 0.0:
+        return np.zeros((2, x.size))
+    order = c.size - 1
+    start = int(np.argmax(envelope > 0))
+    ratios = envelope[start + 1 :] / envelope[start:-1]
+    if ratios.size == 0:
+        growth = np.inf
+    elif ratios.size == 1:
+        growth = 2 * ratios[0]  # one ratio says nothing of its own growth
+    else:
+        mean = (envelope[-1] / envelope[start]) ** (1 / (order - start))
+        growth = max(ratios[-1], 2 * ratios[-1] - ratios[-2], mean)
+    y = np.abs(x)
+    factor = np.where(y > 0, growth * y, 0.0) if np.isfinite(growth) else np.where(y > 0, np.inf, 0.0)
+    tail = np.where(factor < 1, factor / np.maximum(1 - factor, 0.05), np.inf)
+    following = np.where(y > 0, envelope[-1] * y**order * np.where(y > 0, tail, 0.0), 0.0)
+    return np.vstack([following, following])
+
+
+def _envelope(size: Array) -> Array:
+    """|c_k| with accidental zeros filled from their neighbors, geometrically; what is within a factor 4 is left alone."""
+    filled = size.copy()
+    between = np.sqrt(size[:-2]) * np.sqrt(size[2:])
+    filled[1:-1] = np.where(size[1:-1] < between / 4, between, size[1:-1])
+    if size.size > 2 and filled[-3] > 0:
+        ahead = filled[-2] * (filled[-2] / filled[-3])
+        filled[-1] = ahead if size[-1] < ahead / 4 else size[-1]
+    return filled
+
+
+def _first_failure(c: Array, x: Array, holds: npt.NDArray[np.bool_], sign: float) -> float:
+    """Where, going from 0 in the direction `sign`, the uncertainty first exceeds the sum: infinite if it never does."""
+    failed = np.abs(x[~holds & (x * sign > 0)])
+    if not failed.size:
+        return sign * np.inf
+    grid = np.linspace(0, float(failed.min()), 257)[1:]
+    values, uncertainty, _ = _truncated(c, sign * grid)
+    bad = uncertainty > np.abs(values)
+    high = float(grid[np.argmax(bad)])
+    low = high - float(grid[0])
+    for _ in range(50):  # bisection to rounding
+        middle = 0.5 * (low + high)
+        value, error, _ = _truncated(c, np.array([sign * middle]))
+        low, high = (low, middle) if error[0] > abs(value[0]) else (middle, high)
+    return sign * high
+
+
+def _left(edge: float) -> Status:
+    reason = (
+        f"the truncation error reaches the value itself at t = {edge:.4g}; raise the order or ask for shorter times"
+    )
+    return Status("left_domain", edge, reason)

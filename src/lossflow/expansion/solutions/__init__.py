@@ -1,0 +1,1 @@
+"""Explicit solutions of large-size limits: one problem family per file."""

@@ -1,0 +1,21 @@
+"""The one table of figures: name -> the module that makes it. A figure is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+from lossflow.errors import UnknownName, nearest
+from lossflow.figures.figure import Figure
+
+MODULES: dict[str, str] = {
+    "diagrams": "lossflow.figures.diagrams",
+    "matrix": "lossflow.figures.matrix",
+    "three-roads": "lossflow.figures.three_roads",
+}
+
+
+def find(name: str) -> Figure:
+    """The figure called `name`. Raises `UnknownName` with the nearest name."""
+    if name not in MODULES:
+        raise UnknownName(f"no figure is called {name!r}; {nearest(name, MODULES)}")
+    return importlib.import_module(MODULES[name]).FIGURE

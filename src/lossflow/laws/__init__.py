@@ -1,0 +1,1 @@
+"""Exact laws of spectra, used by several engines."""

@@ -1,0 +1,1 @@
+"""What is learned: descriptions of learning problems. No computation at import; losses are stated in `lossflow.diagrams`."""

@@ -1,0 +1,63 @@
+"""Decomposition of a tensor into a sum of rank-one tensors: the model of the diagram expansion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, size
+from lossflow.diagrams.tensor import Tensor
+from lossflow.errors import InvalidInput
+from lossflow.problem import AbstractProblem
+from lossflow.problems.polynomial import draw_tensors
+from lossflow.problems.targets import AbstractTarget, Identity, Zero
+
+
+@dataclass(frozen=True, repr=False)
+class CPDecomposition(AbstractProblem):
+    """L = 1/2 ||f - F||^2,  f_{i1..i_nu} = sum_{k=1..H} prod_m u^(m)_{k,i_m},  du/dt = -dL/du,  u(0) ~ N(0, sigma2).
+
+    order: nu >= 2. symmetric: one H x p matrix "u" in every slot, or nu matrices "u1", ..., "u<nu>". target: F.
+    Sizes, given to the method: p (dimension of each index), H (number of terms), sigma2 (variance of the initial entries).
+    Observable: `loss`, unscaled. Raises `InvalidInput` for an order below 2.
+    docs/theory/diagrams.md sections 1 and 2 [YGG26v2].
+    """
+
+    order: int = 2
+    symmetric: bool = True
+    target: AbstractTarget = Identity()  # noqa: RUF009  (a frozen description)
+
+    def check(self) -> None:
+        if self.order < 2:
+            raise InvalidInput(f"CPDecomposition.order must be at least 2, got {self.order}")
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return ("diagrams", "sample")
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """The matrix of each slot, with axes ("H", "p")."""
+        names = ["u"] * self.order if self.symmetric else [f"u{m + 1}" for m in range(self.order)]
+        return tuple(Tensor(name, ("H", "p")) for name in names)
+
+    def as_diagrams(self) -> DiagramPolynomial:
+        """L = D/2 - X + C: the square of the model, its product with the target, and the square of the target."""
+        slots = [f"i{m}" for m in range(self.order)]
+        square = [u(k, i) for u, i in zip(self.weights, slots, strict=True) for k in ("k", "l")]
+        model = Fraction(1, 2) * diagram(*square)
+        match self.target:
+            case Zero():
+                return model
+            case Identity(scale=scale):
+                cross = diagram(*(u("k", "i") for u in self.weights))
+                return model - scale * cross + scale**2 / 2 * size("p")
+        raise self.silence("diagrams", f"the target {self.target!r} is not known as diagrams")
+
+    def as_sample(self, sizes: Mapping[str, float], run: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:
+        """The entries of every weight matrix at the start of run `run`, by name."""
+        return draw_tensors(self.as_diagrams(), sizes, run, seed)

@@ -1,0 +1,145 @@
+"""Simulation as a method: gradient flow at finite sizes, averaged over runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from lossflow.checkpoint import Checkpoint
+from lossflow.dynamics import AbstractDynamics, GradientFlow
+from lossflow.errors import InvalidInput
+from lossflow.method import AbstractMethod
+from lossflow.problem import AbstractProblem
+from lossflow.simulate.ensemble import Ensemble, run_ensemble
+from lossflow.simulate.flow import BLOWN_UP, COMPLETE, MAX_STEPS, OVERFLOWN, STUCK, TOO_MANY_STEPS
+from lossflow.simulate.gradients import compiled
+from lossflow.trajectory import COMPLETE as ALL_TIMES_REACHED
+from lossflow.trajectory import Status, Trajectory
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
+
+FORMAT = 1  # of the checkpoint and of the numbers that lead to it; raised when either changes
+
+
+@dataclass(frozen=True, repr=False)
+class Simulation(AbstractMethod):
+    """E L(t) ~ 1/R sum_{r < R} L(u_r(t)),   du_r/dt = -dL/du,   u_r(0) as the problem draws it for (seed, r).
+
+    sizes: a value for every size and variance of the problem. runs: R >= 1; one run has no standard error, so its uncertainty
+    is inf. seed: >= 0; run r depends on (seed, r) alone, whatever R is. design: a data matrix, for problems with data;
+    polynomial problems take none. tolerance: the relative error of the loss of a run, 1e-13 <= tolerance <= 0.1; below
+    the rounding of its terms (1e-16 times the sum of their sizes) a loss cannot be told from zero.
+
+    Times of either sign, both at once too: each run goes forward and backward from t = 0. The uncertainty is one standard
+    error of the mean, with the tolerance and the rounding added in quadrature. Where a run blows up the status is "left_domain"
+    with the earliest blow-up time; the mean is NaN from there on, `details["runs"]["loss"]`, shape (R, times), is NaN
+    for that run alone. Also in `details`: "blow_up_times", shape (R,), NaN for runs that reach all times, and "steps", the
+    Runge-Kutta steps of each run. An interrupted call, made again, goes on where it was and gives the same bits.
+    Only `GradientFlow` so far. docs/theory/diagrams.md sections 1, 5 and 14 [YGG26v2].
+    """
+
+    sizes: Mapping[str, float]
+    runs: int = 8
+    seed: int = 0
+    design: Any = None
+    tolerance: float = 1e-8
+
+    language: ClassVar[str] = "sample"
+
+    def check(self) -> None:
+        if self.runs < 1:
+            raise InvalidInput(f"Simulation.runs must be at least 1, got {self.runs}")
+        if self.seed < 0:
+            raise InvalidInput(f"Simulation.seed must be >= 0, got {self.seed}")
+        if not 1e-13 <= self.tolerance <= 0.1:
+            raise InvalidInput(f"Simulation.tolerance must lie between 1e-13 and 0.1, got {self.tolerance}")
+        if self.design is not None:
+            raise InvalidInput(
+                "Simulation.design is for problems with data; a polynomial problem draws its own: leave it None"
+            )
+
+    def solve(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> Trajectory:
+        """The mean loss of the runs at `times`."""
+        if not isinstance(dynamics, GradientFlow):
+            raise InvalidInput(f"Simulation knows GradientFlow() alone, got {dynamics!r}")
+        loss = problem.as_diagrams()
+        sizes = loss.require(self.sizes)
+        ensemble = run_ensemble(
+            compiled(loss, sizes),
+            lambda run: problem.as_sample(sizes, run, self.seed),
+            self.runs,
+            times,
+            self.tolerance,
+            Checkpoint("simulate", self._key(problem, times, dynamics)),
+        )
+        return Trajectory(
+            times=times,
+            values={"loss": np.mean(ensemble.loss, axis=0)},
+            uncertainty={"loss": self._uncertainty(ensemble)},
+            status=_status(ensemble),
+            problem=problem,
+            method=self,
+            dynamics=dynamics,
+            details={
+                "runs": {"loss": ensemble.loss},
+                "blow_up_times": _nearest_to_zero(np.where(ensemble.outcome == BLOWN_UP, ensemble.end, np.nan)),
+                "steps": ensemble.steps.sum(axis=1),
+            },
+            references=("YGG26v2",),
+        )
+
+    def _uncertainty(self, ensemble: Ensemble) -> Array:
+        """One standard error of the mean, the error of the integration and the rounding of the terms, in quadrature."""
+        mean = np.mean(ensemble.loss, axis=0)
+        if self.runs == 1:
+            return np.where(np.isnan(mean), np.nan, np.inf)
+        sampling = np.std(ensemble.loss, axis=0, ddof=1) / np.sqrt(self.runs)
+        integration = self.tolerance * np.mean(np.abs(ensemble.loss), axis=0)
+        rounding = np.finfo(np.float64).eps * np.mean(ensemble.scale, axis=0)
+        return np.sqrt(sampling**2 + integration**2 + rounding**2)
+
+    def _key(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> str:
+        parts = (str(FORMAT), problem.content_key, self.content_key, dynamics.content_key, times.tobytes().hex())
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _status(ensemble: Ensemble) -> Status:
+    """Complete, or the earliest time at which a run ended, and why."""
+    runs = len(ensemble.loss)
+    ended = ensemble.outcome != COMPLETE
+    if not ended.any():
+        return ALL_TIMES_REACHED
+    blown = ensemble.outcome == BLOWN_UP
+    if blown.any():
+        first = float(np.nanmin(np.abs(np.where(blown, ensemble.end, np.nan))))
+        chosen = blown & (np.abs(ensemble.end) == first)
+        last = float(ensemble.end[chosen][0])
+        reason = (
+            f"{int(blown.any(axis=1).sum())} of {runs} runs blow up, the first at t = {last:.6g}; ask for times nearer to zero, "
+            'or take the runs that go on from details["runs"]'
+        )
+        return Status("left_domain", last, reason)
+    ends = np.where(ended, ensemble.end, np.nan)
+    last = float(_nearest_to_zero(ends.reshape(1, -1))[0])
+    outcome = ensemble.outcome[ended & (ensemble.end == last)][0]
+    why = {
+        TOO_MANY_STEPS: f"{MAX_STEPS} steps were not enough: the flow is too stiff for these times",
+        STUCK: "the step became too short to move the time",
+        OVERFLOWN: "the weights left the range of double precision",
+    }[int(outcome)]
+    count = int(ended.any(axis=1).sum())
+    reason = f"{count} of {runs} runs stopped, the first at t = {last:.6g}: {why}; ask for times nearer to zero"
+    return Status("stopped", last, reason)
+
+
+def _nearest_to_zero(times: Array) -> Array:
+    """Of the times in each row the one nearest to zero; NaN where all are NaN."""
+    distance = np.where(np.isnan(times), np.inf, np.abs(times))
+    return np.take_along_axis(times, np.argmin(distance, axis=1)[:, None], axis=1)[:, 0]

@@ -1,0 +1,98 @@
+"""Every problem and every method, listed once: whoever is listed here is held to all contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+import lossflow as lf
+
+Tensors = Mapping[str, npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem at small sizes, with its loss written a second time in plain numpy.
+
+    speed: how many times -dL/du the weights move by (1 for problems given by diagrams, d for models of data).
+    """
+
+    problem: lf.AbstractProblem
+    sizes: Mapping[str, float]
+    loss: Callable[[Tensors], float]
+    speed: float = 1.0
+
+
+def _cp_loss(names: list[str], scale: float) -> Callable[[Tensors], float]:
+    def loss(tensors: Tensors) -> float:
+        letters = "abcdefg"[: len(names)]
+        model = np.einsum(",".join(f"k{i}" for i in letters) + "->" + letters, *(tensors[name] for name in names))
+        target = np.zeros(model.shape)
+        target[(np.arange(model.shape[0]),) * len(names)] = scale
+        return 0.5 * float(np.sum((model - target) ** 2))
+
+    return loss
+
+
+def _network() -> lf.PolynomialProblem:
+    """A quadratic network with trained readout on N Gaussian samples, zero labels: 1/(2N) sum_n f(x_n)^2."""
+    w = lf.Tensor("w", ("H", "p"))
+    a = lf.Tensor("a", ("H",), variance="a2")
+    x = lf.Tensor("x", ("p", "N"), variance=1, learned=False)
+    one = [a("k"), w("k", "i"), x("i", "n"), w("k", "j"), x("j", "n")]
+    two = [a("l"), w("l", "q"), x("q", "n"), w("l", "r"), x("r", "n")]
+    return lf.PolynomialProblem(Fraction(1, 2) * lf.size("N", -1) * lf.diagram(*one, *two))
+
+
+def _network_loss(tensors: Tensors) -> float:
+    outputs = tensors["a"] @ (tensors["w"] @ tensors["x"]) ** 2
+    return 0.5 * float(np.mean(outputs**2))
+
+
+def _pinned() -> lf.PolynomialProblem:
+    """A vector with a mean pulled towards the first basis vector: 1/2 |v|^2 - v_1."""
+    v = lf.Tensor("v", ("p",), variance=Fraction(1, 4), mean="mu")
+    return lf.PolynomialProblem(Fraction(1, 2) * lf.diagram(v("i"), v("i")) - lf.diagram(v(lf.pin(1))))
+
+
+def _pinned_loss(tensors: Tensors) -> float:
+    v = tensors["v"]
+    return float(0.5 * v @ v - v[0])
+
+
+CASES: dict[str, Case] = {
+    "matrix": Case(lf.CPDecomposition(order=2), {"p": 6, "H": 4, "sigma2": 0.1}, _cp_loss(["u", "u"], 1.0)),
+    "matrix-scaled": Case(
+        lf.CPDecomposition(order=2, target=lf.Identity(Fraction(5, 2))),
+        {"p": 4, "H": 6, "sigma2": 0.1},
+        _cp_loss(["u", "u"], 2.5),
+    ),
+    "matrix-free": Case(
+        lf.CPDecomposition(order=2, target=lf.Zero()), {"p": 5, "H": 5, "sigma2": 0.1}, _cp_loss(["u", "u"], 0.0)
+    ),
+    "matrix-asymmetric": Case(
+        lf.CPDecomposition(order=2, symmetric=False), {"p": 4, "H": 3, "sigma2": 0.1}, _cp_loss(["u1", "u2"], 1.0)
+    ),
+    "cubic": Case(
+        lf.CPDecomposition(order=3, symmetric=False),
+        {"p": 3, "H": 4, "sigma2": 0.1},
+        _cp_loss(["u1", "u2", "u3"], 1.0),
+    ),
+    "quartic": Case(lf.CPDecomposition(order=4), {"p": 3, "H": 2, "sigma2": 0.05}, _cp_loss(["u"] * 4, 1.0)),
+    "network": Case(_network(), {"p": 3, "H": 2, "N": 5, "sigma2": 0.1, "a2": 0.1}, _network_loss),
+    "pinned": Case(_pinned(), {"p": 4, "mu": 0.5}, _pinned_loss),
+}
+
+# name -> the method at the sizes of a case
+METHODS: dict[str, Callable[[Mapping[str, float]], lf.AbstractMethod]] = {
+    "series": lambda sizes: lf.Series(sizes, order=3),
+    "limit": lambda sizes: lf.Limit(sizes),
+    "simulation": lambda sizes: lf.Simulation(sizes, runs=3, seed=5),
+}
+
+# each method -> one problem it must be able to answer, so that no method passes by refusing everything
+ANSWERED: dict[str, str] = {"series": "network", "limit": "matrix", "simulation": "network"}

@@ -1,0 +1,71 @@
+"""What users write runs: the promised functions of api/user_scripts.py, each up to a public name that is still to come."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lossflow
+from lossflow.public import HOMES
+
+PATH = Path(__file__).parent / "api" / "user_scripts.py"
+SCRIPTS = ast.parse(PATH.read_text(encoding="utf-8"))
+USES = {node.name: node for node in SCRIPTS.body if isinstance(node, ast.FunctionDef) and node.name.startswith("u")}
+COMPLETE = ("u3_limit_against_experiment", "u13_save_and_load", "u14_descriptions_are_keys")
+IN_PART = ("u1_a_network_of_my_own",)
+WAITING = {"u5_ascent_that_blows_up": "limits of order 4"}  # all names exist, and yet it cannot run
+
+
+def possible(use: ast.FunctionDef) -> list[ast.stmt]:
+    """The statements of a use before the first that mentions a public name that does not exist yet."""
+    statements = []
+    for statement in use.body:
+        names = {
+            node.attr
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "lf"
+        }
+        if not names <= set(HOMES):
+            break
+        statements.append(statement)
+    return statements
+
+
+def run(use: ast.FunctionDef, statements: list[ast.stmt]) -> Any:
+    """What the use returns when only `statements` are run, with the imports and constants of the file around it."""
+    around = [node for node in SCRIPTS.body if isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign))]
+    shortened = ast.FunctionDef(use.name, use.args, statements, [])
+    module = ast.fix_missing_locations(ast.Module([*around, ast.copy_location(shortened, use)], []))
+    names: dict[str, Any] = {"__name__": "user_scripts"}
+    exec(compile(module, str(PATH), "exec"), names)
+    return names[use.name]()
+
+
+@pytest.mark.parametrize("name", [*COMPLETE, *IN_PART])
+def test_a_use_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(USES[name], possible(USES[name]))
+
+
+def test_every_use_whose_names_all_exist_is_run() -> None:
+    ready = {name for name, use in USES.items() if possible(use) == use.body}
+    assert ready == {*COMPLETE, *WAITING}
+
+
+def test_the_expansion_of_ones_own_network_is_run() -> None:
+    run_so_far = "\n".join(map(ast.unparse, possible(USES["u1_a_network_of_my_own"])))
+    assert "lf.expand(net, order=3)" in run_so_far
+    assert "series.at(p=3, H=2, N=5" in run_so_far
+
+
+def test_a_use_is_cut_where_a_name_is_missing() -> None:
+    use = ast.parse("def u():\n    x = 1\n    lf.no_such_name(x)\n    return 2").body[0]
+    assert isinstance(use, ast.FunctionDef)
+    assert [ast.unparse(statement) for statement in possible(use)] == ["x = 1"]
+    assert run(use, possible(use)) is None
+    assert os.path.exists(PATH)
+    assert not hasattr(lossflow, "no_such_name")
