@@ -27,10 +27,10 @@ network = lf.PolynomialProblem(loss)
 series = lf.expand(network, order=2)
 print("variables:", ", ".join(series.variables))
 print("terms of Y_0, Y_1, Y_2:", ", ".join(str(len(y)) for y in series.coefficients))
-print("at p = 3, H = 2, N = 5:", ", ".join(map(str, series.at(p=3, H=2, N=5, sigma2=Fraction(1, 4), a2=1))))
+print("at p = 3, H = 2, N = 50:", ", ".join(map(str, series.at(p=3, H=2, N=50, sigma2=Fraction(1, 4), a2=1))))
 
-sizes = {"p": 3, "H": 2, "N": 5, "sigma2": 0.25, "a2": 1}
-times = np.linspace(0, 0.02, 5)
+sizes = {"p": 3, "H": 2, "N": 50, "sigma2": 0.25, "a2": 1}
+times = np.linspace(0, 2e-4, 5)
 theory = lf.solve(network, lf.Series(sizes, order=3), times)
-experiment = lf.solve(network, lf.Simulation(sizes, runs=1024), times)
+experiment = lf.solve(network, lf.Simulation(sizes, runs=4096), times)
 print(lf.compare(theory, experiment).verdict)

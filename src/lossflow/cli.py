@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _close_quietly()
         return 1
     if code == INTERRUPTED:
-        typer.echo("lossflow: interrupted; finished work is kept, and the same command goes on from there", err=True)
+        typer.echo("lossflow: interrupted; finished work is kept", err=True)
     return code or 0
 
 

@@ -165,8 +165,9 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
     if hint is Any:
         return value
     if origin is Literal:
-        if value in arguments and isinstance(value, tuple(type(a) for a in arguments)):
-            return value
+        for argument in arguments:  # not `value` itself: a numpy string is another pickle
+            if isinstance(value, type(argument)) and value == argument:
+                return argument
         raise InvalidInput(
             f"{where} must be one of {', '.join(map(repr, arguments))}, got {brief(value)}; {nearest(value, map(str, arguments))}"
         )

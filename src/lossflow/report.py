@@ -176,7 +176,7 @@ def _section(section: _Section) -> Iterator[str]:
 
 def _picture(picture: Picture) -> Iterator[str]:
     yield "<figure>"
-    yield _image("image/svg+xml", encode(picture.canvas, "svg"), picture.words)
+    yield f'<div class="picture">{_image("image/svg+xml", encode(picture.canvas, "svg"), picture.words)}</div>'
     yield f"<figcaption>{escape(picture.words)}</figcaption>"
     yield "</figure>"
 
@@ -193,7 +193,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
         yield (
             f'<tr><th scope="row">{escape(verdict.curve)}</th><td>{_mark(verdict.agree)}</td>'
             f"<td>{_percent(verdict.largest_relative_gap)}</td><td>{_sigmas(verdict.largest_deviation)}</td>"
-            f"<td>{_span(verdict.valid_times)}</td><td>{escape(verdict.sentence)}</td></tr>"
+            f'<td>{_span(verdict.valid_times)}</td><td class="words">{escape(verdict.sentence)}</td></tr>'
         )
     yield "</tbody></table></div>"
 
@@ -296,18 +296,24 @@ code { background: #f2f2f2; padding: .1em .3em; border-radius: 3px; overflow-wra
 .sheet .blank { line-height: 10rem; color: #777; background: #f6f6f6; }
 figure { margin: 1rem 0; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+.words { min-width: 20rem; }
 figcaption { font-size: .88rem; color: #444; margin-top: .4rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; margin: 1rem 0; }
 caption { text-align: left; font-weight: 600; padding: .2rem 0; }
 th, td { border: 1px solid #ccc; padding: .3rem .6rem; text-align: left; vertical-align: top; }
 thead th { background: #f2f2f2; }
-tbody th { font-weight: 500; }
+tbody th { font-weight: 500; min-width: 6.5rem; }
 dt { font-weight: 600; }
 dd { margin: 0 0 .5rem; }
+@media screen and (max-width: 45rem) {
+  .picture { overflow-x: auto; }
+  .picture img { max-width: none; width: 46rem; }
+}
 @media print {
   body { font-size: 10pt; max-width: none; padding: 0; }
-  figure, table, .sheet li { break-inside: avoid; }
+  figure, tr, .sheet li { break-inside: avoid; }
+  figure img { max-height: 15cm; }
   h2 { break-after: avoid; }
   .wide { overflow-x: visible; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

@@ -241,14 +241,9 @@ def _beyond(times: Array, last: float | None) -> npt.NDArray[np.bool_]:
 
 
 def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return (
-            isinstance(a, np.ndarray)
-            and isinstance(b, np.ndarray)
-            and a.shape == b.shape
-            and a.dtype == b.dtype
-            and a.tobytes() == b.tobytes()
-        )
+    if isinstance(a, (np.ndarray, np.generic)) or isinstance(b, (np.ndarray, np.generic)):
+        same_form = type(a) is type(b) and a.dtype == b.dtype and a.shape == b.shape
+        return same_form and a.tobytes() == b.tobytes()
     if isinstance(a, (EndState, Trajectory)):
         return a.identical(b)
     if isinstance(a, Mapping) and isinstance(b, Mapping):
@@ -257,6 +252,8 @@ def _same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, float) and isinstance(b, float):
         return a == b or (math.isnan(a) and math.isnan(b))
+    if isinstance(a, complex) and isinstance(b, complex):
+        return _same(a.real, b.real) and _same(a.imag, b.imag)
     return type(a) is type(b) and a == b
 
 

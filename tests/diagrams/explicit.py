@@ -9,10 +9,11 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
-from math import comb
+from math import comb, gcd
 
 from lossflow.diagrams.polynomial import DiagramPolynomial
 from lossflow.diagrams.tensor import Pinned, Tensor
+from lossflow.diagrams.wick import SizePolynomial
 
 Entry = tuple[Tensor, tuple[int, ...]]
 Monomial = frozenset[tuple[Entry, int]]  # {(entry, power > 0)}
@@ -80,6 +81,23 @@ def moment(power: int, mean: Fraction, variance: Fraction) -> Fraction:
     for n in range(2, power + 1):
         central.append((n - 1) * variance * central[n - 2])
     return sum((comb(power, n) * mean ** (power - n) * central[n] for n in range(power + 1)), Fraction(0))
+
+
+def holds_at(result: SizePolynomial, sizes: dict[str, int]) -> bool:
+    """Whether the stated assumptions admit these sizes."""
+    for assumption in result.assumptions:
+        match assumption.split():
+            case [name, "odd"]:
+                fine = sizes[name] % 2 == 1
+            case [name, "coprime", "to", divisor]:
+                fine = gcd(sizes[name], int(divisor)) == 1
+            case [name, ">=", least]:
+                fine = sizes[name] >= int(least)
+            case _:
+                raise AssertionError(f"not a known assumption: {assumption}")
+        if not fine:
+            return False
+    return True
 
 
 def add(polynomial: Explicit, monomial: Monomial, coefficient: Fraction) -> None:

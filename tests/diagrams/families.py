@@ -35,6 +35,7 @@ TENSORS = (
     Tensor("u", ("H", "p"), variance="v"),
     Tensor("w", ("H", "p"), variance="v"),
     Tensor("a", ("H",), variance=Fraction(1, 3), mean="m"),
+    Tensor("b", ("H",), variance=Fraction(1, 3), mean="m"),
     Tensor("s", ("p", "p"), variance=2),
     Tensor("x", ("p",), variance="v", mean=Fraction(1, 2), learned=False),
     Tensor("t", ("p", "H", "p"), variance=1, learned=False),

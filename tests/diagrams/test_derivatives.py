@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, merge, size
 from lossflow.diagrams.tensor import Tensor, pin
 from lossflow.diagrams.wick import SizePolynomial, derivatives, mean
-from tests.diagrams.explicit import expand, gaussian_mean, gradient_product
-from tests.diagrams.families import cross, decomposition, square, weights
+from tests.diagrams.explicit import expand, gaussian_mean, gradient_product, holds_at
+from tests.diagrams.families import cross, decomposition, polynomials, square, weights
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "diagrams.json").read_text())["Y"]
 
@@ -97,9 +98,17 @@ def losses() -> Iterator[tuple[str, DiagramPolynomial, dict[str, int], int]]:
     yield "of equal law, not alike", quartics[0] + 2 * quartics[1] + mixed, {"d": 2}, 2
     frozen = Tensor("u2", ("d",), learned=False)
     yield "learned and frozen of equal law", quartics[0] + diagram(one("i"), one("i"), frozen("j")), {"d": 2}, 2
+    alike = quartics[0] + diagram(*[frozen("i")] * 4) + diagram(one("i"), frozen("i"))
+    yield "alike but for the gradient", alike, {"d": 2}, 2
 
 
-PARAMETERS = {"sigma2": Fraction(2, 5), "a2": Fraction(1, 3), "b2": Fraction(3, 2), "m": Fraction(-1, 4)}
+PARAMETERS = {
+    "sigma2": Fraction(2, 5),
+    "v": Fraction(2, 3),
+    "a2": Fraction(1, 3),
+    "b2": Fraction(3, 2),
+    "m": Fraction(-1, 4),
+}
 
 
 @pytest.mark.parametrize(
@@ -114,6 +123,20 @@ def test_explicit_derivatives(name: str, loss: DiagramPolynomial, sizes: dict[st
         assert not any("odd" in assumption for assumption in y.assumptions)
         assert y.at(values) == sign * gaussian_mean(derivative, PARAMETERS)
         derivative, sign = gradient_product(derivative, explicit), -sign
+
+
+@given(polynomials(most=3))
+@settings(max_examples=60)
+def test_explicit_derivatives_of_random_losses(loss: DiagramPolynomial) -> None:
+    """Tensors of equal law, some of which the loss treats alike; pins; constraints; sizes that the assumptions admit."""
+    for sizes in ({"p": 2, "H": 2}, {"p": 3, "H": 1}):
+        explicit = expand(loss, sizes)
+        derivative, sign = explicit, 1
+        for y in series(loss, 2 if sizes["H"] == 1 else 1):
+            if holds_at(y, sizes):
+                values = {variable: {**sizes, **PARAMETERS}[variable] for variable in y.variables}
+                assert y.at(values) == sign * gaussian_mean(derivative, PARAMETERS)
+            derivative, sign = gradient_product(derivative, explicit), -sign
 
 
 def test_derivatives_are_means_of_left_nested_powers() -> None:

@@ -189,6 +189,8 @@ def test_require_makes_room_for_pinned_values() -> None:
         (lambda: Tensor("u v", ("H",)), "the name of a tensor must be a word"),
         (lambda: Tensor("u", "Hp"), "Tensor.axes must be a sequence"),
         (lambda: size("p q"), "a size must be a word"),
+        (lambda: size("p", 1001), "powers of sizes go from -1000 to 1000, got p^1001"),
+        (lambda: size("p", -600) * size("p", -600), "got p^-1200"),
         (lambda: size("p", 1.5), "must be a whole number"),  # type: ignore[arg-type]
         (lambda: diagram(u("k", "k")), "node 'k' sits on axis 'H' and, in tensor 'u', on axis 'p'; use two names"),
         (lambda: diagram(u), "Diagram.factors[0] must be a Factor"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
-from math import gcd, prod
+from math import prod
 
 import pytest
 from hypothesis import given, settings
@@ -15,27 +15,10 @@ from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, size
 from lossflow.diagrams.tensor import Factor, Pinned, Tensor, pin
 from lossflow.diagrams.wick import SizePolynomial, mean
 from lossflow.errors import InvalidInput
-from tests.diagrams.explicit import expand, gaussian_mean
+from tests.diagrams.explicit import expand, gaussian_mean, holds_at
 from tests.diagrams.families import TENSORS, cross, diagrams, paired_factors, polynomials, square, weights
 
 PARAMETERS = {"v": Fraction(2, 3), "m": Fraction(-1, 2)}
-
-
-def holds_at(result: SizePolynomial, sizes: dict[str, int]) -> bool:
-    """Whether the stated assumptions admit these sizes."""
-    for assumption in result.assumptions:
-        match assumption.split():
-            case [name, "odd"]:
-                fine = sizes[name] % 2 == 1
-            case [name, "coprime", "to", divisor]:
-                fine = gcd(sizes[name], int(divisor)) == 1
-            case [name, ">=", least]:
-                fine = sizes[name] >= int(least)
-            case _:
-                pytest.fail(f"not a known assumption: {assumption}")
-        if not fine:
-            return False
-    return True
 
 
 @given(polynomials(most=5))
@@ -174,6 +157,15 @@ def test_means_that_are_numbers_and_symbols() -> None:
     assert powers[2].terms == {(1, 3, 0): 1, (1, 1, 1): 3}
     half = Tensor("a", ("H",), variance=0, mean=Fraction(1, 2))
     assert mean(diagram(half("k"), half("l"), half("l"))).terms == {(2,): Fraction(1, 8)}
+
+
+def test_tensors_that_differ_in_one_law_are_told_apart() -> None:
+    """E sum_k a_k^2 b_k = H (m_a^2 + v_a) m_b."""
+    a = Tensor("a", ("H",), variance=1, mean=1)
+    b = Tensor("b", ("H",), variance=1, mean=3)
+    c = Tensor("c", ("H",), variance=2, mean=1)
+    for one, other, expected in ((a, b, 2 * 3), (b, a, 10 * 1), (a, c, 2 * 1), (c, a, 3 * 1)):
+        assert mean(diagram(one("k"), one("k"), other("k"))).terms == {(1,): expected}
 
 
 def test_negative_powers_and_the_order_of_variables() -> None:

@@ -25,9 +25,9 @@ def test_quadrature_gives_mass_and_moments(rows: float, columns: float, variance
     law = MarchenkoPastur(rows, columns, variance)
     _, weights = law.nodes_and_weights()
     assert (weights > 0).all()
-    assert weights.sum() + law.atom == pytest.approx(1, rel=ROUNDING)
+    assert weights.sum() + law.atom == pytest.approx(1, rel=ROUNDING, abs=0)
     for k in range(1, 9):
-        assert law.average(lambda x, k=k: x**k) == pytest.approx(law.moment(k), rel=ROUNDING)
+        assert law.average(lambda x, k=k: x**k) == pytest.approx(law.moment(k), rel=ROUNDING, abs=0)
 
 
 @pytest.mark.parametrize(("rows", "columns"), SIZES)
@@ -41,7 +41,7 @@ def test_quadrature_resolves_every_scale_at_the_lower_edge(rows: float, columns:
             s = d + (rows - columns)
             expected = float((mpmath.sqrt(s * s + 4 * columns * d) - s) / (2 * columns * d))
         assert law.average(lambda x, delta=delta: 1 / (x + delta), finest=1e-100) == pytest.approx(
-            expected, rel=ROUNDING
+            expected, rel=ROUNDING, abs=0
         )
 
 
@@ -56,7 +56,9 @@ def test_quadrature_resolves_a_pole_beyond_the_upper_edge(rows: float, columns: 
             d = mpmath.mpf(-pole)
             s = d + (rows - columns)
             expected = float((-mpmath.sqrt(s * s + 4 * columns * d) - s) / (2 * columns * d))
-        assert -law.average(lambda x, pole=pole: 1 / (pole - x)) == pytest.approx(expected, rel=ROUNDING + 1e-15 / gap)
+        assert -law.average(lambda x, pole=pole: 1 / (pole - x)) == pytest.approx(
+            expected, rel=ROUNDING + 1e-15 / gap, abs=0
+        )
 
 
 @pytest.mark.parametrize(("rows", "columns", "variance"), [(7, 5, 1.0), (5, 7, 0.3), (3, 3, 2.0), (1, 40, 1.0)])
@@ -71,8 +73,10 @@ def test_density_and_quadrature_are_the_same_law(rows: float, columns: float, va
         quad(lambda u: 2 * u * float(law.density(a + u * u)), 0, math.sqrt(b - a), epsabs=0),
     ]
     smooth, mass = (value for value, _ in numbers)
-    assert smooth + law.atom == pytest.approx(law.average(lambda x: np.exp(-x / b)), rel=1e-8)  # quad asks for 1.5e-8
-    assert mass + law.atom == pytest.approx(1, rel=1e-8)
+    assert smooth + law.atom == pytest.approx(
+        law.average(lambda x: np.exp(-x / b)), rel=1e-8, abs=0
+    )  # quad asks for 1.5e-8
+    assert mass + law.atom == pytest.approx(1, rel=1e-8, abs=0)
 
 
 def test_density_outside_and_at_the_edges() -> None:
@@ -87,20 +91,20 @@ def test_density_outside_and_at_the_edges() -> None:
 def test_the_lower_edge_survives_nearly_equal_sizes(rows: int, columns: int) -> None:
     with mpmath.workdps(50):
         expected = float((mpmath.sqrt(rows) - mpmath.sqrt(columns)) ** 2)
-    assert MarchenkoPastur(rows, columns).edges[0] == pytest.approx(expected, rel=1e-15)
+    assert MarchenkoPastur(rows, columns).edges[0] == pytest.approx(expected, rel=1e-15, abs=0)
 
 
 def test_only_ratio_and_scale_matter() -> None:
     one, other = MarchenkoPastur(30, 20, 0.5), MarchenkoPastur(1.5, 1, 10)
-    assert one.edges == pytest.approx(other.edges, rel=1e-15)
-    assert one.moment(5) == pytest.approx(other.moment(5), rel=1e-15)
-    assert one.average(np.sqrt) == pytest.approx(other.average(np.sqrt), rel=ROUNDING)
+    assert one.edges == pytest.approx(other.edges, rel=1e-15, abs=0)
+    assert one.moment(5) == pytest.approx(other.moment(5), rel=1e-15, abs=0)
+    assert one.average(np.sqrt) == pytest.approx(other.average(np.sqrt), rel=ROUNDING, abs=0)
 
 
 def test_transposed_matrices_have_the_same_nonzero_spectrum() -> None:
     wide, tall = MarchenkoPastur(3, 11), MarchenkoPastur(11, 3)
     assert wide.edges == tall.edges
-    assert wide.atom == pytest.approx(8 / 11, rel=1e-15)
+    assert wide.atom == pytest.approx(8 / 11, rel=1e-15, abs=0)
     assert tall.atom == 0
     x, weights = wide.nodes_and_weights()
     y, others = tall.nodes_and_weights()
@@ -108,7 +112,7 @@ def test_transposed_matrices_have_the_same_nonzero_spectrum() -> None:
     np.testing.assert_allclose(11 * weights, 3 * others, rtol=1e-15)
 
 
-@pytest.mark.parametrize("k", range(1, 8))
+@pytest.mark.parametrize("k", range(1, 7))
 def test_narayana_numbers_count_non_crossing_partitions(k: int) -> None:
     """Against brute force: all set partitions, given by restricted growth strings, of which the crossing ones are dropped."""
     counts = dict.fromkeys(range(1, k + 1), 0)
@@ -134,13 +138,13 @@ def _largest_gap(law: MarchenkoPastur, eigenvalues: np.ndarray) -> float:
 
 @pytest.mark.parametrize(("rows", "columns"), [(120, 120), (240, 120), (120, 400)])
 def test_sampled_spectra_follow_the_law(rows: int, columns: int) -> None:
-    """Eigenvalues are rigid: the distance is a fraction of one eigenvalue in min(rows, columns), so 2% in scale stand out."""
+    """Real Wishart spectra differ from their law by about half an eigenvalue in min(rows, columns); 2% in scale by more."""
     rng = np.random.default_rng([2026, rows, columns])
     samples = [np.linalg.svd(rng.standard_normal((rows, columns)), compute_uv=False) ** 2 for _ in range(40)]
     eigenvalues = 0.7 * np.concatenate(samples)
-    one_eigenvalue = 1 / min(rows, columns)
-    assert _largest_gap(MarchenkoPastur(rows, columns, 0.7), eigenvalues) < one_eigenvalue
-    assert _largest_gap(MarchenkoPastur(rows, columns, 0.714), eigenvalues) > one_eigenvalue
+    tolerance = 0.6 / min(rows, columns)
+    assert _largest_gap(MarchenkoPastur(rows, columns, 0.7), eigenvalues) < tolerance
+    assert _largest_gap(MarchenkoPastur(rows, columns, 0.714), eigenvalues) > tolerance
 
 
 def test_it_is_a_description() -> None:

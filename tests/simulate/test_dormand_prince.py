@@ -65,11 +65,13 @@ def matrix() -> Array:
 def conditions(weights: Array, order: int, at: float = 1.0) -> Array:
     """sum_j w_j Phi_j(t) - x^r/gamma(t) for all trees of r <= order nodes: zero to the order of the method."""
     A = matrix()
-    return np.array([
-        weights @ elementary_weights(tree, A) - at**r * float(Fraction(1, density(tree)))
-        for r in range(1, order + 1)
-        for tree in trees(r)
-    ])
+    return np.array(
+        [
+            weights @ elementary_weights(tree, A) - at**r * float(Fraction(1, density(tree)))
+            for r in range(1, order + 1)
+            for tree in trees(r)
+        ]
+    )
 
 
 def test_the_trees_are_all_there() -> None:

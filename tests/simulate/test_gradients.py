@@ -34,7 +34,9 @@ TENSORS = (
 ROUNDING = 1e-14  # of the sum of the absolute values of everything that is added: some tens of roundings
 
 
-def explicit(loss: DiagramPolynomial, sizes: Mapping[str, float], tensors: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
+def explicit(
+    loss: DiagramPolynomial, sizes: Mapping[str, float], tensors: Mapping[str, Array]
+) -> tuple[float, dict[str, Array]]:
     """The sum over all values of all nodes, and its derivative by every entry of every tensor, for one run."""
     value = 0.0
     gradient = {name: np.zeros_like(tensor) for name, tensor in tensors.items()}
@@ -93,7 +95,13 @@ def polynomials(draw: st.DrawFn) -> DiagramPolynomial:
             nodes: list[str | Pinned] = []
             for axis in tensor.axes:
                 free = st.sampled_from([f"{axis}{k}" for k in range(3)])
-                nodes.append(draw(free | st.just(lf.pin(1)) if axis != "p" else free | free | st.sampled_from([lf.pin(1), lf.pin(2)])))
+                nodes.append(
+                    draw(
+                        free | st.just(lf.pin(1))
+                        if axis != "p"
+                        else free | free | st.sampled_from([lf.pin(1), lf.pin(2)])
+                    )
+                )
             factors.append(Factor(tensor, tuple(nodes)))
         met = sorted({n for f in factors for n in f.nodes if isinstance(n, str) and n.startswith("p")})
         rows: list[tuple[tuple[str | Pinned, int], ...]] = []
@@ -124,7 +132,9 @@ def test_the_greedy_order_gives_the_same_sums(loss: DiagramPolynomial, p: int) -
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize(("order", "p", "H"), [(2, 5, 3), (2, 3, 7), (3, 4, 3), (3, 3, 11), (4, 3, 2), (4, 2, 9), (5, 2, 2)])
+@pytest.mark.parametrize(
+    ("order", "p", "H"), [(2, 5, 3), (2, 3, 7), (3, 4, 3), (3, 3, 11), (4, 3, 2), (4, 2, 9), (5, 2, 2)]
+)
 def test_cp_decomposition_by_einsum(order: int, p: int, H: int, symmetric: bool) -> None:
     """The residual tensor built in full: L = 1/2 |f - F|^2, and its gradient by leaving out one factor."""
     problem = lf.CPDecomposition(order=order, symmetric=symmetric)
@@ -146,14 +156,20 @@ def test_cp_decomposition_by_einsum(order: int, p: int, H: int, symmetric: bool)
             subscripts = letters + "," + ",".join(f"k{i}" for j, i in enumerate(letters) if j != m)
             expected[name] += np.einsum(f"{subscripts}->k{letters[m]}", residual, *rest)
         for name in gradient:
-            assert gradient[name][run] == pytest.approx(expected[name], rel=1e-11, abs=1e-11 * np.abs(expected[name]).max())
+            assert gradient[name][run] == pytest.approx(
+                expected[name], rel=1e-11, abs=1e-11 * np.abs(expected[name]).max()
+            )
 
 
 def test_finite_differences_of_a_network() -> None:
     """A third road for a loss with learned and frozen tensors of arity 1, 2 and 3 and a constraint modulo p."""
     u, a, x = Tensor("u", ("H", "p")), Tensor("a", ("H",)), Tensor("x", ("p", "N"), learned=False)
     t = Tensor("t", ("H", "p", "p"))
-    loss = Fraction(1, 2) * lf.size("N", -1) * lf.diagram(a("k"), u("k", "i"), x("i", "n"), a("l"), u("l", "j"), x("j", "n"))
+    loss = (
+        Fraction(1, 2)
+        * lf.size("N", -1)
+        * lf.diagram(a("k"), u("k", "i"), x("i", "n"), a("l"), u("l", "j"), x("j", "n"))
+    )
     loss += lf.diagram(t("k", "i", "j"), u("k", "l"), a("k"), constraints=[{"i": 1, "j": 1, "l": -1}])
     loss -= 3 * lf.diagram(t("k", lf.pin(2), "j"), u("k", "j"))
     sizes = {"p": 5, "H": 3, "N": 4, "sigma2": 1}
@@ -215,7 +231,9 @@ def test_the_tensor_is_never_built(symmetric: bool) -> None:
 def test_equal_parts_are_computed_once() -> None:
     """||f||^2 of a symmetric decomposition and its gradient: one Gram matrix and one product, whatever the order."""
     for order in (3, 4, 7):
-        expressions = Program(lf.CPDecomposition(order=order).as_diagrams(), {"p": 16, "H": 8, "sigma2": 1}).gradient.expressions
+        expressions = Program(
+            lf.CPDecomposition(order=order).as_diagrams(), {"p": 16, "H": 8, "sigma2": 1}
+        ).gradient.expressions
         assert [value.kind for value in expressions.values].count("contract") == 2
 
 
@@ -259,4 +277,6 @@ def test_wrong_tensors_are_refused() -> None:
 
 def test_programs_are_remembered() -> None:
     loss = lf.CPDecomposition(order=2).as_diagrams()
-    assert compiled(loss, lf.SizeMap({"p": 3, "H": 2, "sigma2": 1})) is compiled(loss, lf.SizeMap({"H": 2, "p": 3.0, "sigma2": 1}))
+    assert compiled(loss, lf.SizeMap({"p": 3, "H": 2, "sigma2": 1})) is compiled(
+        loss, lf.SizeMap({"H": 2, "p": 3.0, "sigma2": 1})
+    )

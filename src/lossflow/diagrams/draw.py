@@ -33,7 +33,8 @@ INCH = 0.62  # of the distance between neighboring nodes, where the figure is ma
 MARGIN = 0.4  # around every diagram, in distances between neighbors
 FAN = 0.2  # distance between parallel edges
 WIDEST = 15.0  # a row of a figure made here
-ENTRY = 1.15  # width of an entry of the legend
+LARGE, SMALL = 0.29, 0.25  # fonts of coefficients and of the legend, in distances between neighbors
+HANDLE = {"handlelength": 1.6, "columnspacing": 1.4, "borderaxespad": 0.2}  # of the legend, in font sizes
 
 
 def draw(
@@ -59,21 +60,20 @@ def draw(
         pieces = pieces or [_text("$0$")]
         tensors = what.tensors
     style = _Style.of(tensors)
-    entries = len(style.face) + len(tensors) if legend else 0
-    rows, axes, unit = _fitted(pieces, axes, entries)
+    rows, axes, unit = _fitted(pieces, axes, style.labels if legend else [])
     top = sum(row.height for row in rows) / 2
     for row in rows:
         left = -sum(piece.width for piece in row.pieces) / 2
         for piece in row.pieces:
             x, y = left + piece.width / 2, top - row.height / 2
             if isinstance(piece, _Text):
-                axes.text(x, y, piece.text, ha="center", va="center", fontsize=unit * piece.size)
+                axes.text(x, y, piece.text, ha="center", va="center", fontsize=LARGE * unit)
             else:
                 _draw_picture(axes, piece, np.array([x, y]), unit, style)
             left += piece.width
         top -= row.height
     if legend:
-        _draw_legend(axes, style, tensors, unit)
+        _draw_legend(axes, style, unit)
     return axes
 
 
@@ -103,8 +103,7 @@ class _Link(NamedTuple):
 class _Text:
     text: str
     width: float
-    height: float
-    size: float = 0.29  # of the font, in distances between neighbors
+    height: float = 0.6
 
 
 @dataclass
@@ -118,8 +117,9 @@ class _Picture:
 
     @property
     def margin(self) -> float:
+        """Letters and loops stand around the nodes."""
         loops = any(link.start == link.end for link in self.links)
-        return MARGIN + (0.25 if self.constraints else 0.0) + (0.35 if loops else 0.0)  # letters and loops stand around the nodes
+        return MARGIN + (0.25 if self.constraints else 0.0) + (0.35 if loops else 0.0)
 
     @property
     def width(self) -> float:
@@ -144,7 +144,7 @@ def _pieces(term: Term, first: bool, pairs: Pairing) -> list[_Piece]:
     sign = "-" if term.coefficient < 0 else "" if first else "+"
     pieces: list[_Piece] = []
     if sign or number:
-        pieces.append(_text(f"${sign}{number}$" if first or not sign else f"${sign}\\;{number}$"))
+        pieces.append(_text(f"${sign}{number}$" if first or not number else f"${sign}\\;{number}$"))
     if not bare:
         pieces.append(_picture(term.diagram, pairs))
     return pieces
@@ -174,11 +174,13 @@ def _symbol(name: str) -> str:
 
 
 def _text(text: str) -> _Text:
+    return _Text(text, 0.3 + _width(text, LARGE))
+
+
+def _width(text: str, size: float) -> float:
     from matplotlib.textpath import TextPath
 
-    piece = _Text(text, 0.0, 0.6)
-    piece.width = 0.3 + TextPath((0, 0), text, size=100).get_extents().width / 100 * piece.size
-    return piece
+    return float(TextPath((0, 0), text, size=100).get_extents().width) / 100 * size
 
 
 def _picture(diagram: Diagram, pairs: Pairing) -> _Picture:
@@ -252,22 +254,22 @@ def _star_first(pair: tuple[int, int], vertices: Sequence[_Vertex]) -> tuple[int
 # --- where it is drawn ---
 
 
-def _fitted(pieces: list[_Piece], axes: Axes | None, entries: int) -> tuple[list[_Row], Axes, float]:
+def _fitted(pieces: list[_Piece], axes: Axes | None, labels: Sequence[str]) -> tuple[list[_Row], Axes, float]:
     """Rows, axes with equal units, and the number of points that the distance between neighbors has there."""
     from matplotlib.figure import Figure
 
     if axes is None:
         rows = _broken(pieces, WIDEST)
         width, height = _extent(rows)
-        width = max(width, min(ENTRY * entries, WIDEST))
-        room = _room(entries, width)
+        width = max(width, min(_entry(labels) * len(labels), WIDEST))
+        room = _room(labels, width)
         height += room
         axes = Figure(figsize=(INCH * width, INCH * height)).add_axes((0.0, 0.0, 1.0, 1.0))
         unit = 72 * INCH
     else:
         box = axes.get_window_extent()
         points = np.array([box.width, box.height]) * 72 / axes.figure.dpi  # type: ignore[union-attr]
-        room = _room(entries, points[0] / (72 * INCH))
+        room = _room(labels, points[0] / (72 * INCH))
         candidates = [_broken(pieces, limit) for limit in np.cumsum([piece.width for piece in pieces])]
         scales = [float(np.min(points / np.add(_extent(rows), (0.0, room)))) for rows in candidates]
         rows, unit = candidates[int(np.argmax(scales))], min(max(scales), 72 * INCH)
@@ -296,9 +298,18 @@ def _extent(rows: Sequence[_Row]) -> tuple[float, float]:
     return max(sum(piece.width for piece in row.pieces) for row in rows), sum(row.height for row in rows)
 
 
-def _room(entries: int, width: float) -> float:
-    """The height that a legend of so many entries needs below a picture of this width."""
-    return 0.0 if not entries else 0.3 + 0.45 * math.ceil(entries / max(1, int(width / ENTRY)))
+def _room(labels: Sequence[str], width: float) -> float:
+    """The height that a legend needs below a picture of this width."""
+    return 0.3 + 0.45 * math.ceil(len(labels) / _columns(labels, width)) if labels else 0.0
+
+
+def _columns(labels: Sequence[str], width: float) -> int:
+    return max(1, min(len(labels), int(width / _entry(labels) + 1e-9)))
+
+
+def _entry(labels: Sequence[str]) -> float:
+    """The width of the widest entry of a legend, its handle and its share of the margins included."""
+    return SMALL * (sum(HANDLE.values()) + 0.8) + max((_width(label, SMALL) for label in labels), default=0.0) + 0.1
 
 
 # --- how it is drawn ---
@@ -321,6 +332,11 @@ class _Style:
             {name: FACES[k % len(FACES)] for k, name in enumerate(names)},
             {name: MARKERS[k % len(MARKERS)] for k, name in enumerate(names)},
         )
+
+    @property
+    def labels(self) -> list[str]:
+        """What the legend says: the axes, then the tensors."""
+        return [f"${_symbol(name)}$" for name in [*self.face, *(tensor.name for tensor in self.edge)]]
 
     def line(self, tensor: Tensor, unit: float) -> dict[str, Any]:
         return {"color": self.edge[tensor], "lw": 0.045 * unit, "ls": "-" if tensor.learned else (0, (3.2, 1.4))}
@@ -423,15 +439,16 @@ def _draw_arrow(axes: Axes, curve: Array, color: str, unit: float) -> None:
     axes.annotate("", (tip[0], tip[1]), (tail[0], tail[1]), arrowprops=arrow)
 
 
-def _draw_legend(axes: Axes, style: _Style, tensors: Sequence[Tensor], unit: float) -> None:
+def _draw_legend(axes: Axes, style: _Style, unit: float) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], label=f"${_symbol(name)}$", **style.node(name, False, 0.8 * unit)) for name in style.face]
-    handles += [Line2D([], [], label=f"${_symbol(t.name)}$", **style.line(t, unit)) for t in tensors]
+    handles = [Line2D([], [], **style.node(name, False, 0.8 * unit)) for name in style.face]
+    handles += [Line2D([], [], **style.line(tensor, unit)) for tensor in style.edge]
+    for handle, label in zip(handles, style.labels, strict=True):
+        handle.set_label(label)
     if handles:
-        columns = max(1, min(len(handles), int(np.ptp(axes.get_xlim()) / ENTRY)))
-        spacing = {"handlelength": 1.6, "columnspacing": 1.4, "borderaxespad": 0.2}
-        axes.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=0.25 * unit, **spacing)
+        columns = _columns(style.labels, float(np.ptp(axes.get_xlim())))
+        axes.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=SMALL * unit, **HANDLE)
 
 
 def _normal(vector: Array) -> Array:

@@ -35,7 +35,8 @@ def contracted(diagram: Diagram, pairs: Pairing) -> Diagram | None:
     """The diagram with the nodes of paired factors identified slot by slot; the factors stay, so pairs become double edges.
 
     None where two different pinned values meet: the contraction vanishes. Raises `InvalidInput` for a pair of two tensors,
-    and for a constraint that is left without free nodes. docs/theory/diagrams.md section 4 [YGG26v2].
+    and for a constraint that is left with pinned nodes alone and does not hold at every size.
+    docs/theory/diagrams.md section 4 [YGG26v2].
     """
     leader: dict[tuple[str, Node], tuple[str, Node]] = {}
 
@@ -70,8 +71,10 @@ def contracted(diagram: Diagram, pairs: Pairing) -> Diagram | None:
         for node, c in constraint:
             image = leading(axis, node)[1]
             sums[image] = sums.get(image, 0) + c
-        rows.append(tuple((node, c) for node, c in sums.items() if c))
-    return Diagram(tuple(factors), tuple(row for row in rows if row))
+        constant = sum(c * (node.value - 1) for node, c in sums.items() if isinstance(node, Pinned))
+        if constant or any(c for node, c in sums.items() if isinstance(node, str)):
+            rows.append(tuple((node, c) for node, c in sums.items() if c))
+    return Diagram(tuple(factors), tuple(rows))
 
 
 def _matchings(factors: tuple[Factor, ...], rest: list[int]) -> Iterator[Pairing]:

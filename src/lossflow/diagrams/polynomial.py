@@ -14,6 +14,9 @@ from lossflow.diagrams.tensor import Factor, Pinned, Tensor
 from lossflow.errors import InvalidInput, nearest
 
 
+LARGEST_POWER = 1000  # of a size in a loss: hundreds of its merged powers still fit into the digits of `algebra.DIGIT`
+
+
 @dataclass(frozen=True, repr=False)
 class Term(Description):
     """coefficient * prod size^power * diagram; a power may be negative, as in 1/N."""
@@ -21,6 +24,13 @@ class Term(Description):
     coefficient: Fraction
     powers: tuple[tuple[str, int], ...]
     diagram: Diagram
+
+    def check(self) -> None:
+        for name, power in self.powers:
+            if not name.isidentifier():
+                raise InvalidInput(f"a size must be a word such as 'p', got {name!r}")
+            if abs(power) > LARGEST_POWER:
+                raise InvalidInput(f"powers of sizes go from -{LARGEST_POWER} to {LARGEST_POWER}, got {name}^{power}")
 
     def __repr__(self) -> str:
         """The product that makes the term: Fraction(1, 2) * size('N', -1) * diagram(...)."""
@@ -155,9 +165,6 @@ def diagram(*factors: Factor, constraints: Sequence[Mapping[str, int]] = ()) -> 
 
 def size(name: str, power: int = 1) -> DiagramPolynomial:
     """The number of values of an axis, to a whole power: size("N", -1) is 1/N."""
-    name = coerce(name, str, "size")
-    if not name.isidentifier():
-        raise InvalidInput(f"a size must be a word such as 'p', got {name!r}")
     return DiagramPolynomial((Term(Fraction(1), ((name, power),), Diagram(())),))
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from math import prod
 
 from lossflow.description import Number
@@ -90,8 +91,14 @@ class _Expectation:
         self.polynomial = polynomial
         self.memory: dict[Code, Integers] = {}
         self.conditions: dict[Code, frozenset[Condition]] = {}  # without entry: none
-        unpaired = [color for color, tensor in enumerate(algebra.tensors) if tensor.mean != 0]
-        self.single = {color: 1 << DIGIT * (len(algebra.sizes) + k) for k, color in enumerate(unpaired)}
+        laws = [(tensor.variance, tensor.mean) for tensor in algebra.tensors]
+        # one count of single factors for each law, not for each tensor: interchangeable tensors get renamed on the way
+        self.unpaired = list(dict.fromkeys(law for law in laws if law[1] != 0))
+        self.single = {
+            color: 1 << DIGIT * (len(algebra.sizes) + self.unpaired.index(law))
+            for color, law in enumerate(laws)
+            if law[1] != 0
+        }
 
     def of(self, sum_: Sum, sign: int = 1) -> SizePolynomial:
         """The mean of a sum of diagrams, times `sign`."""
@@ -111,22 +118,18 @@ class _Expectation:
         )
 
     def law(self, code: Code, monomial: int) -> tuple[Fraction, Counter[str]]:
-        """What the entries contribute: variance^pairs mean^singles for each tensor, as a number and powers of symbols."""
+        """What the entries contribute: variance^pairs mean^singles for each law, as a number and powers of symbols."""
         value, symbols = Fraction(1), Counter[str]()
-        digits = exponents(monomial)
-        singles = dict.fromkeys(self.single, 0)
-        for _ in self.algebra.sizes:
-            next(digits)
-        for color in singles:
-            singles[color] = next(digits)
-        for color, edges in Counter(edge[0] for edge in code[1]).items():
-            tensor = self.algebra.tensors[color]
-            single = singles.get(color, 0)
-            for law, power in ((tensor.variance, (edges - single) // 2), (tensor.mean, single)):
-                if isinstance(law, str):
-                    symbols[law] += power
+        digits = list(islice(exponents(monomial), len(self.algebra.sizes) + len(self.unpaired)))
+        singles = dict(zip(self.unpaired, digits[len(self.algebra.sizes) :], strict=True))
+        tensors = [self.algebra.tensors[edge[0]] for edge in code[1]]
+        for law, factors in Counter((tensor.variance, tensor.mean) for tensor in tensors).items():
+            single = singles.get(law, 0)
+            for entry, power in zip(law, ((factors - single) // 2, single), strict=True):
+                if isinstance(entry, str):
+                    symbols[entry] += power
                 else:
-                    value *= Fraction(law) ** power
+                    value *= Fraction(entry) ** power
         return value, symbols
 
     def mean(self, code: Code) -> Integers:

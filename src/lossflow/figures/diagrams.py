@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lossflow.diagrams.diagram import Diagram
 from lossflow.diagrams.draw import draw as draw_diagram
@@ -115,11 +115,11 @@ def _exact(curve: str, agree: bool, sentence: str) -> Verdict:
     return Verdict(curve, 0.0 if agree else None, None, None, agree, sentence)
 
 
-def _spelled(terms: Mapping[tuple[int, ...], Fraction]) -> str:
+def _spelled(terms: Mapping[Any, Fraction | int]) -> str:
     return " + ".join(_monomial(exponent, c) for exponent, c in sorted(terms.items(), reverse=True))
 
 
-def _monomial(exponent: tuple[int, ...], coefficient: Fraction) -> str:
+def _monomial(exponent: tuple[int, ...], coefficient: Fraction | int) -> str:
     powers = [f"{name}^{e}" if e > 1 else name for name, e in zip(("p", "H", "sigma2"), exponent, strict=True) if e]
     return " ".join(powers if coefficient == 1 else [str(coefficient), *powers])
 

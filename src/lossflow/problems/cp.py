@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -47,17 +48,23 @@ class CPDecomposition(AbstractProblem):
 
     def as_diagrams(self) -> DiagramPolynomial:
         """L = D/2 - X + C: the square of the model, its product with the target, and the square of the target."""
-        slots = [f"i{m}" for m in range(self.order)]
-        square = [u(k, i) for u, i in zip(self.weights, slots, strict=True) for k in ("k", "l")]
-        model = Fraction(1, 2) * diagram(*square)
-        match self.target:
-            case Zero():
-                return model
-            case Identity(scale=scale):
-                cross = diagram(*(u("k", "i") for u in self.weights))
-                return model - scale * cross + scale**2 / 2 * size("p")
-        raise self.silence("diagrams", f"the target {self.target!r} is not known as diagrams")
+        return _loss(self)
 
     def as_sample(self, sizes: Mapping[str, float], run: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:
         """The entries of every weight matrix at the start of run `run`, by name."""
         return draw_tensors(self.as_diagrams(), sizes, run, seed)
+
+
+@lru_cache(maxsize=64)
+def _loss(problem: CPDecomposition) -> DiagramPolynomial:
+    """Remembered, since every run of a simulation asks for it and bringing diagrams to normal form takes milliseconds."""
+    slots = [f"i{m}" for m in range(problem.order)]
+    square = [u(k, i) for u, i in zip(problem.weights, slots, strict=True) for k in ("k", "l")]
+    model = Fraction(1, 2) * diagram(*square)
+    match problem.target:
+        case Zero():
+            return model
+        case Identity(scale=scale):
+            cross = diagram(*(u("k", "i") for u in problem.weights))
+            return model - scale * cross + scale**2 / 2 * size("p")
+    raise problem.silence("diagrams", f"the target {problem.target!r} is not known as diagrams")

@@ -5,7 +5,8 @@
 Nodes go one after another; what a node costs is the size of the product of the factors on it. Nodes that are joined to the
 rest in the same way (twins) go together: the second costs an elementwise power. So ||f||^2 of a CP decomposition becomes
 sum_{kl} (sum_i u_ki u_li)^nu, and at order 2 with H > p the p x p matrix is formed instead. The tensor of p^nu entries is
-formed only where it is the smaller one, H > p^(nu/2) or so. Exact search while it is short, the cheapest next node beyond. docs/theory/diagrams.md section 2 [YGG26v2].
+formed only where it is the smaller one, H > p^(nu/2) or so. Exact search while it is short, the cheapest next node
+beyond. docs/theory/diagrams.md section 2 [YGG26v2].
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lossflow.simulate.expressions import ONE, Expressions, Label, Labeled
 
 Operands = Mapping[Labeled, int]  # a product of factors, each with its exponent
 
-SEARCH_LIMIT = 1000  # sets of summed nodes looked at before the search turns greedy: half a second
+SEARCH_LIMIT = 300  # sets of summed nodes looked at before the search turns greedy: enough for eight unlike nodes
 ELEMENTWISE = 8  # the cost of a number read and written, in multiply-adds of a matrix product
 
 

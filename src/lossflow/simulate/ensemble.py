@@ -56,6 +56,7 @@ def run_ensemble(
     sample: from the number of a run to its tensors at time 0. checkpoint: where an interrupted computation is saved; the same
     call goes on from there and gives the same bits. Raises `InvalidInput` when one run does not fit into memory.
     """
+    require_memory(80.0 * runs * len(times), f"the record of {runs} runs at {len(times)} times")
     directions = _directions(times)
     targets = np.full((2, len(times)), np.inf)
     for direction in directions:
@@ -197,14 +198,18 @@ class _Crew:
             self._take_back(future, busy)
 
     def _take_back(self, future: Future[bool], busy: dict[Future[bool], _Batch]) -> None:
-        batch = busy.pop(future)
+        """Note where a batch stands. Ctrl-C between any two lines leaves a state from which to go on."""
+        batch = busy[future]
         ended = future.result()
         assert batch.flow is not None
-        for mine, found in zip(self.legs, batch.flow.legs(), strict=True):
+        legs = Legs._make(map(np.array, self.legs))
+        for mine, found in zip(legs, batch.flow.legs(), strict=True):
             if mine.shape[1:] == found.shape[1:]:
                 mine[batch.rows] = found
         if not ended:
             self.batches.insert(0, batch)
+        self.legs = legs
+        del busy[future]
 
     def _progress(self, busy: Mapping[Future[bool], _Batch]) -> float:
         moving = {int(row) for batch in busy.values() for row in batch.rows}
@@ -223,11 +228,16 @@ class _Crew:
         return saved
 
     def _resume(self) -> dict[int, Array]:
+        """Take up a saved state: the weights by row. A leg on its way whose weights are not there starts again."""
         saved = self.checkpoint.load()
         if saved is None:
             return {}
+        lost = saved["outcome"] == RUNNING
+        lost[saved["moving"].astype(np.int64)] = False
+        for name in _SAVED:
+            saved[name][lost] = getattr(self.legs, name)[lost]
         self.legs = self.legs._replace(**{name: saved[name] for name in _SAVED})
-        return dict(zip(map(int, saved["moving"]), np.asarray(saved["state"], np.float64), strict=True))
+        return dict(zip(map(int, saved["moving"]), saved["state"].astype(np.float64), strict=True))
 
 
 def _directions(times: Array) -> list[int]:
@@ -237,5 +247,5 @@ def _directions(times: Array) -> list[int]:
 
 def _belongs(times: Array, direction: int) -> npt.NDArray[np.bool_]:
     """The times reached in this direction; time 0 is reached forward unless all other times are negative."""
-    forward = (times > 0) | ((times == 0) & ((times >= 0).all() | (times > 0).any()))
+    forward = (times > 0) | ((times == 0) & ((times > 0).any() or not (times < 0).any()))
     return forward if direction else ~forward

@@ -117,7 +117,7 @@ def _lowered(expressions: Expressions, diagram: Diagram, inputs: Mapping[str, in
     axes = diagram.axes
     lengths = {node: int(sizes[axis]) for node, axis in axes.items()}
     uses = Counter(node for factor in diagram.factors for node in factor.nodes)
-    solved = _solved([(_row(row), lengths[_any_node(row)]) for row in diagram.constraints], uses)
+    solved = _solved([(dict(row), lengths[_free_node(row)]) for row in diagram.constraints], uses)
     if solved is None:
         return None
     forms, dense = solved
@@ -218,11 +218,7 @@ def _table(form: _Form, nodes: Sequence[str]) -> npt.NDArray[np.intp]:
     return np.asarray((form.constant + sum(terms)) % n, np.intp)
 
 
-def _row(row: Iterable[tuple[str | Pinned, int]]) -> dict[str | Pinned, int]:
-    return dict(row)
-
-
-def _any_node(row: Iterable[tuple[str | Pinned, int]]) -> str:
+def _free_node(row: Iterable[tuple[str | Pinned, int]]) -> str:
     return next(node for node, _ in row if isinstance(node, str))
 
 

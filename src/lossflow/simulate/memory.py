@@ -31,7 +31,8 @@ def require_memory(needed: float, what: str) -> None:
     allowed = SHARE * available_memory()
     if needed > allowed:
         raise InvalidInput(
-            f"{what} needs {needed / 2**30:.3g} GiB of memory and {allowed / 2**30:.3g} GiB may be taken; choose smaller sizes"
+            f"{what} would need {needed / 2**30:.3g} GiB of memory, and {allowed / 2**30:.3g} GiB may be taken; "
+            "choose smaller sizes"
         )
 
 

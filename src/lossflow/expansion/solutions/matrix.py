@@ -39,8 +39,9 @@ FORMULA = (
 
 LARGEST = 1e60  # of eigenvalues and target, which are 0 or at least 1/LARGEST: squares and quotients are floats
 VANISHED = 1e300  # of N tau: by then the excess is below 1e-150 of its beginning, and is returned as zero
-HARD_EDGE = 256  # |p - H| up to which the smallest eigenvalues are treated exactly; it changes 4/|p - H| of their part
-SECOND_ORDER = 0.25  # how large the order after the next may be, in units of (terms of the next order) / sqrt(p H)
+HARD_EDGE = 1024  # |p - H| up to which the smallest eigenvalues are treated exactly; it changes 4/|p - H| of their part
+SECOND_ORDER = 0.3  # size of the order after the next, in units of (terms of the next order) / sqrt(p H)
+EDGE_ACCURACY = 0.005  # of the weights of the hard edge, and of 4/|p - H| where they are not used
 
 
 def loss(times: npt.ArrayLike, p: float, H: float, sigma2: float, target_scale: float = 1.0) -> Array:
@@ -60,7 +61,7 @@ def excess(times: npt.ArrayLike, p: float, H: float, sigma2: float, target_scale
     """E L(t) - E L(inf), to full relative accuracy where the difference of the two losses has none; positive.
 
     Arguments and errors as for `loss`. For c > 0 it decays like e^{-8ct} if p != H, and like
-    (p/4) c^{3/2} (p sigma2)^{-1/2} e^{-2ct} if p = H; for c = 0 like t^{-2} and t^{-3/2}; for c < 0 like e^{-4|c|t}.
+    (p/4) c^{5/2} (p sigma2)^{-1/2} e^{-2ct} if p = H; for c = 0 like m/(32 t^2); for c < 0 like e^{-4|c|t}.
     Once N tau exceeds 1e300 it is below 1e-150 of its beginning and is returned as zero.
     docs/theory/diagrams.md section 9 [YGG26v2].
     """
@@ -125,8 +126,8 @@ def neglected(times: npt.ArrayLike, p: float, H: float, sigma2: float, target_sc
 
     is the density of the smallest eigenvalues of real Wishart matrices. Beside it stands in quadrature the size of the order
     after it, which matters where the next order changes sign, and on top of both the rounding of the loss.
-    Against exact means at finite size (min(p, H) = 1 ... 96, max up to 512, p sigma2 = 1e-3 ... 1e3, c = 1, 0, -0.6, t >= 0) the
-    gap is at most 1.25 times the estimate; for sizes >= 16 it is 0.92 to 1.02 times the estimate in nine tenths of all cases,
+    Against exact means at finite size (min(p, H) = 1 ... 192, max up to 1100, p sigma2 = 1e-3 ... 3e3, c = 1, 0, -0.6, t >= 0)
+    the gap is at most 1.1 times the estimate; for sizes >= 16 it is 0.8 to 1.01 times the estimate in nine tenths of all cases,
     and far below it only where the gap changes sign. For p or H of a few, the estimate may be several times too large.
     Arguments, errors and the meaning in ascent as for `next_order`. docs/theory/diagrams.md section 9 [YGG26v2].
     """
@@ -231,7 +232,7 @@ def _size_of_next_order(times: Array, start: _Start, hard_edge: bool) -> Array:
     for first in range(0, times.size, 256):  # keeps the table of times and eigenvalues small
         piece = slice(first, first + 256)
         terms = _next_order_terms(times[piece], x, weights, start)
-        second = SECOND_ORDER / math.sqrt(n * m) * np.abs(terms).sum(axis=0)
+        second = (SECOND_ORDER / math.sqrt(n * m) + EDGE_ACCURACY) * np.abs(terms).sum(axis=0)
         size[piece] = np.hypot(terms.sum(axis=0), second)
     return size
 
@@ -250,11 +251,12 @@ def _next_order_terms(times: Array, x: Array, weights: Array, start: _Start) -> 
     G, G_root = N * _growth_over(middle, times, z, start), N * _growth_over(root, times, z, start)
     x, weights = np.append(x, start.narrowness[1]), np.append(weights, 0.25)
     u = 1 / (1 + z[:, None] * x)
-    bend = weights * (x - center) ** 2 / 2 * u
+    weights = weights * (x - center) ** 2 / 2
+    once, twice = u @ weights, u**2 @ weights
     arcsine = m / n * G_root / (middle + root)  # with the brackets below, half the arcsine mean of F minus tangent
     return np.array([
-        G**2 * ((bend * u).sum(axis=1) + 2 * bend.sum(axis=1) / middle),
-        -2 * G * N * bend.sum(axis=1) / middle,
+        G**2 * (twice + 2 * once / middle),
+        -2 * G * N * once / middle,
         -arcsine * (G_root / root + G / root + G / middle),
         2 * arcsine * N / middle,
     ])  # fmt: skip
@@ -265,7 +267,7 @@ def _hard_edge(n: float, m: float, largest: float) -> tuple[Array, Array]:
 
     largest: of z, so that F has features down to x = 1/largest. Panels of half a period of J up to nu + 60, where what is left
     oscillates around 3/(8 pi xi^2): it is faded out, and the last node takes its mass. They begin where J_nu falls below
-    e^{-14}, or else shrink by 4 toward zero; one ends at nu, where the root begins. Good to a percent, better than its use.
+    e^{-14}, or else shrink by 10 toward zero; one ends at nu, where the root begins. Good to EDGE_ACCURACY.
     """
     from scipy.special import jv
 
@@ -274,8 +276,8 @@ def _hard_edge(n: float, m: float, largest: float) -> tuple[Array, Array]:
     below = np.linspace(begin, nu, math.ceil((nu - begin) / math.pi), endpoint=False)
     ends = np.append(below, np.linspace(nu, end, 20))
     if begin == 0:
-        count = 4 + max(0, math.ceil(math.log(math.sqrt(largest) / stretch, 4)))
-        ends = np.concatenate([[0.0], ends[1] * 0.25 ** np.arange(count, 0, -1), ends[1:]])
+        count = 3 + max(0, math.ceil(math.log10(math.sqrt(largest) / stretch)))
+        ends = np.concatenate([[0.0], ends[1] * 0.1 ** np.arange(count, 0, -1), ends[1:]])
     nodes, weights = np.polynomial.legendre.leggauss(8)
     half = np.diff(ends)[:, None] / 2
     xi = ends[:-1, None] + half * (1 + nodes)
