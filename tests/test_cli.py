@@ -332,9 +332,18 @@ def test_no_space_left_loses_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["diagrams.png"]
 
 
-def test_a_folder_that_cannot_be_written_is_refused(run: Run, figures: dict[str, Figure], tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [["reproduce", "diagrams"], ["report"]])
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_made(
+    run: Run, figures: dict[str, Figure], tmp_path: Path, command: list[str]
+) -> None:
+    def made(**_: object) -> Outcome:
+        raise AssertionError("the figure was made first")
+
+    figures["diagrams"] = replace(figures["diagrams"], draw=made)
     (tmp_path / "file").write_text("in the way")
-    refused(run("reproduce", "diagrams", "--out", str(tmp_path / "file")), "cannot write")
+    refused(run(*command, "--out", str(tmp_path / "file")), "cannot write to .*file: File exists; choose another")
+    refused(run(*command, "--out", str(tmp_path / "file" / "below")), "Not a directory; choose another")
+    assert (tmp_path / "file").read_text() == "in the way"
 
 
 def test_an_interruption_says_that_finished_work_is_kept(run: Run, figures: dict[str, Figure], tmp_path: Path) -> None:
@@ -384,8 +393,6 @@ def test_report_writes_the_page(
     assert "It rises." in (tmp_path / "index.html").read_text()
     figures["diagrams"] = drawing(agree=False)
     assert run("report", "--out", str(tmp_path))[0] == 1
-    (tmp_path / "file").write_text("in the way")
-    refused(run("report", "--out", str(tmp_path / "file")), "cannot write")
 
 
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)

@@ -584,7 +584,7 @@ def test_the_limit_and_the_simulation_of_one_problem() -> None:
     for p in (16, 32, 64):
         matrix = {"p": p, "H": p // 2, "sigma2": 1 / p}
         limit = lf.solve(PROBLEM, lf.Limit(matrix), times)
-        simulation = lf.solve(PROBLEM, lf.Simulation(matrix, runs=64, seed=1), times)
+        simulation = lf.solve(PROBLEM, lf.Simulation(matrix, runs=256), times)
         assert compare(limit, simulation).agree
         for factor, comparisons in found.items():
             off = replace(limit, values={"loss": factor * limit.values["loss"]})
@@ -610,4 +610,4 @@ def test_simulations_of_one_seed_are_paired() -> None:
     (gap,) = compare(fine, coarse).gaps
     scatter = fine.details["runs"]["loss"].std(axis=0, ddof=1) / np.sqrt(8)
     assert gap.agree
-    assert np.median(gap.uncertainty / scatter) < 0.01
+    assert gap.uncertainty[0] < 0.01 * scatter[0]

@@ -52,7 +52,7 @@ def test_seeds_and_runs_are_not_mixed_up() -> None:
 
 @pytest.mark.parametrize(("seed", "run"), [(-1, 0), (0, -1), (0.5, 0), (0, "1"), (None, 0), (True, 0)])
 def test_wrong_keys_are_refused(seed: Any, run: Any) -> None:
-    with pytest.raises(lf.InvalidInput, match="seed|run"):
+    with pytest.raises(lf.InvalidInput, match=r"seed|run"):
         generator(seed, run, "u")
 
 

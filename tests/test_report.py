@@ -161,11 +161,15 @@ def test_an_interruption_keeps_what_is_finished(
     def interrupted(height: float) -> Outcome:
         raise KeyboardInterrupt
 
+    page = tmp_path / "out" / "index.html"
     with pytest.raises(KeyboardInterrupt):
         build(GOOD, replace(GOOD, name="later", draw=interrupted), replace(BAD, name="last"))
-    text = (tmp_path / "out" / "index.html").read_text()
-    assert "image/svg+xml" in text
-    assert text.count("No picture: interrupted") == 2
+    assert "image/svg+xml" in page.read_text()
+    assert page.read_text().count("No picture: interrupted") == 2
+    whole = build(GOOD)[1]
+    with pytest.raises(KeyboardInterrupt):
+        build(GOOD, replace(GOOD, name="later", draw=interrupted))
+    assert page.read_text() == whole
 
 
 def test_the_same_twice_but_for_the_provenance(build: Callable[..., tuple[report.Summary, str]]) -> None:

@@ -181,17 +181,18 @@ def reproduce(
 
     Writes each picture as PNG and PDF and the verdicts as JSON. Exit code 1 if a verdict disagrees.
     """
-    from lossflow.figures.figure import write
+    from lossflow.figures.figure import prepared, write
     from lossflow.figures.registry import find
     from lossflow.progress import progress
 
     extent: Extent = "quick" if quick else "full"
     chosen = [find(name) for name in dict.fromkeys(names)]
+    folder = prepared(out)
     agree = True
     with progress(len(chosen), "figures") as bar:
         for figure in chosen:
             outcome = figure.make(extent)
-            files = write(figure, extent, outcome, out)
+            files = write(figure, extent, outcome, folder)
             bar.update(1)
             typer.echo(f"{figure.name}: {figure.title}")
             typer.echo("\n".join(_verdict_lines(outcome)))

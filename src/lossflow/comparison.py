@@ -225,7 +225,7 @@ def extrapolate(comparisons: Sequence[Comparison], size: str = "p", *, power: fl
     _require_one_family(gaps, sizes, size)
     power = coerce(power, float, "power")
     if not 0 < power < math.inf:
-        raise InvalidInput(f"the power must be a positive number, got {power!r}")
+        raise InvalidInput(f"the power must be a positive number, got {power:g}")
     order = np.argsort(sizes)
     sizes, series = sizes[order], _aligned([gaps[k] for k in order])
 
@@ -246,7 +246,7 @@ def extrapolate(comparisons: Sequence[Comparison], size: str = "p", *, power: fl
         f"{'vanishes' if vanishes else 'does not vanish'} as {size} grows from {sizes[0]:g} to {sizes[-1]:g}: extrapolated "
         f"{_percent(gap[worst])} +- {_percent(remaining.uncertainty[worst])} at t = {series.times[worst]:.4g} "
         f"({abs(gap[worst] / remaining.uncertainty[worst]):.2g} sigma, {remaining.allowed:.1f} allowed); "
-        f"it {'shrinks' if shrinks else 'is not seen to shrink'} by {2**-measured:.2f} per doubling "
+        f"it {f'shrinks by a factor {2**-measured:.2f} per doubling' if shrinks else 'is not seen to shrink'} "
         f"(power {measured:.2f} +- {error:.2g})"
         f"{'' if misfit.probability >= LEVEL else f'; one power {power:g} does not describe all sizes'}"
     )

@@ -21,7 +21,7 @@ from typing import Any
 from lossflow import __version__
 from lossflow.checkpoint import write_atomically
 from lossflow.errors import LossflowError
-from lossflow.figures.figure import SOURCES, Figure, Outcome, Picture, Verdict, encode
+from lossflow.figures.figure import SOURCES, Figure, Outcome, Picture, Verdict, encode, prepared
 from lossflow.figures.registry import find
 from lossflow.progress import progress
 
@@ -57,10 +57,11 @@ def build(folder: str | os.PathLike[str], names: Sequence[str] = SELECTION) -> S
     """Make the figures `names` at their quick extent and write `<folder>/index.html` atomically.
 
     A figure that fails is shown with its error and does not lose the others. When interrupted, the figures finished so far
-    are written before the interruption goes on. Raises `UnknownName` before anything is computed, `StorageError`.
+    are written before the interruption goes on, unless there is an older page. Raises `UnknownName` and, for a folder that
+    cannot be made, `StorageError` before anything is computed.
     """
     figures = [find(name) for name in names]
-    path = Path(folder) / "index.html"
+    path = prepared(folder) / "index.html"
     sections: list[_Section] = []
     try:
         with progress(len(figures), "report") as bar:
@@ -69,7 +70,7 @@ def build(folder: str | os.PathLike[str], names: Sequence[str] = SELECTION) -> S
                 bar.update(1)
     except KeyboardInterrupt:
         missing = [_Section(figure, None, "interrupted", 0.0) for figure in figures[len(sections) :]]
-        if sections:
+        if sections and not path.exists():  # a page that is whole is worth more than one that is not
             write_atomically(path, _page([*sections, *missing]).encode())
         raise
     write_atomically(path, _page(sections).encode())

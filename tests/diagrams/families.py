@@ -66,9 +66,12 @@ def diagrams(draw: st.DrawFn, tensors: tuple[Tensor, ...] = TENSORS, most: int =
     """One diagram, perhaps with constraints among its p-nodes."""
     chosen = draw(factors(tensors, most))
     nodes = sorted({node for f in chosen for node in f.nodes if isinstance(node, str) and node[0] == "p"})
-    constraints: list[dict[str, int]] = []
+    constraints: list[dict] = []
     if nodes:
-        row = st.dictionaries(st.sampled_from(nodes), st.sampled_from([1, -1, 2, -2, 3]), min_size=1, max_size=3)
+        coefficient = st.sampled_from([1, -1, 2, -2, 3])
+        free = st.dictionaries(st.sampled_from(nodes), coefficient, min_size=1, max_size=3)
+        fixed = st.dictionaries(st.sampled_from([pin(1), pin(2), pin(3)]), coefficient, max_size=1)
+        row = st.tuples(free, st.one_of(st.just({}), fixed)).map(lambda parts: {**parts[0], **parts[1]})
         constraints = draw(st.lists(row, max_size=2))
     return diagram(*chosen, constraints=constraints)
 

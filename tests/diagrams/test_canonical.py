@@ -135,6 +135,30 @@ def test_graphs_that_color_refinement_cannot_tell_apart(one: nx.Graph, other: nx
     assert forms[0] != forms[1]
 
 
+@pytest.mark.parametrize(
+    "graph",
+    [
+        nx.frucht_graph(),  # no automorphism at all
+        nx.disjoint_union_all([nx.cycle_graph(6), nx.cycle_graph(3), nx.cycle_graph(3)]),
+        nx.disjoint_union(nx.petersen_graph(), nx.circular_ladder_graph(5)),
+        nx.truncated_tetrahedron_graph(),
+        nx.random_regular_graph(3, 12, seed=1),
+        nx.random_regular_graph(4, 11, seed=2),
+    ],
+    ids=range(6),
+)
+def test_regular_graphs_whose_nodes_are_not_alike(graph: nx.Graph) -> None:
+    """Refinement leaves one cell, its nodes are in several orbits: all of them must be tried, whatever comes first."""
+    plain = nx.convert_node_labels_to_integers(graph)
+    both_ways = [(0, a, b) for edge in plain.edges for a, b in (edge, edge[::-1])]
+    structure = ([0] * len(plain), both_ways, [])
+    form = canonical(*structure)
+    assert all(canonical(*renumbered(structure, Random(seed))) == form for seed in range(12))
+    moved = nx.double_edge_swap(plain.copy(), nswap=1, seed=3)
+    other = ([0] * len(plain), [(0, a, b) for edge in moved.edges for a, b in (edge, edge[::-1])], [])
+    assert (canonical(*other) == form) == isomorphic(other, structure)
+
+
 def test_all_small_multigraphs() -> None:
     """Every multigraph with up to 4 edges on 3 + 2 bipartite nodes: as many forms as orbits of the renumberings."""
     pairs = [(0, a, b) for a in range(3) for b in range(3, 5)]

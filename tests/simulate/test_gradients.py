@@ -18,6 +18,8 @@ from lossflow.diagrams.diagram import Diagram
 from lossflow.diagrams.polynomial import DiagramPolynomial, Term
 from lossflow.diagrams.tensor import Factor, Pinned, Tensor
 from lossflow.simulate import contraction
+from lossflow.simulate.evaluation import Evaluator, Task
+from lossflow.simulate.expressions import Expressions, Labeled
 from lossflow.simulate.gradients import Program, compiled
 
 Array = npt.NDArray[np.float64]
@@ -208,8 +210,6 @@ def test_an_evaluation_leaves_no_trace_in_the_next() -> None:
     problem = lf.CPDecomposition(order=3, symmetric=False)
     sizes = {"p": 4, "H": 3, "sigma2": 1}
     program = Program(problem.as_diagrams(), sizes)
-    from lossflow.simulate.evaluation import Evaluator
-
     evaluator = Evaluator(program.gradient, 5)
     random = np.random.default_rng(0)
     for runs in (5, 2, 4, 5, 1):
@@ -219,6 +219,20 @@ def test_an_evaluation_leaves_no_trace_in_the_next() -> None:
         fresh.state[:] = evaluator.state[:runs]
         fresh.run(runs)
         assert evaluator.result[:runs].tobytes() == fresh.result.tobytes()
+
+
+def test_a_value_and_its_transpose_may_share_memory() -> None:
+    """2 x^2 + 3 (x^2)^T, where x^2 is needed for nothing else and could be overwritten too early."""
+    expressions = Expressions()
+    square = expressions.power(expressions.input("x", (3, 3)), 2)
+    terms = [(2.0, Labeled(square, (0, 1))), (3.0, Labeled(square, (1, 0)))]
+    total = expressions.combination(terms, (0, 1), (3, 3))
+    scalar = expressions.summed(Labeled(expressions.power(total, 2), (0, 1)), ()).value
+    evaluator = Evaluator(Task(expressions, (scalar,), {"x": (3, 3)}, {}), 1)
+    x = np.arange(9.0).reshape(3, 3)
+    evaluator.state[0] = x.ravel()
+    evaluator.run(1)
+    assert evaluator.result[0, 0] == np.sum((2 * x**2 + 3 * (x**2).T) ** 2)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

@@ -41,13 +41,15 @@ class Resummation(Description):
 
 @dataclass(frozen=True, repr=False)
 class Taylor(Resummation):
-    """S(t) = sum_{k <= K(t)} c_k t^k, stopped at the order K(t) whose first neglected terms are smallest.
+    """S(t) = sum_{k <= K(t)} c_k t^k + (1/2) c_{K+1} t^{K+1}, with K(t) the order after which the next term is smallest.
 
     Works for convergent and for asymptotic series (the expectation over Gaussian weights of a flow that can blow up has
-    factorially growing coefficients): in the latter K(t) is the order of the smallest term. The uncertainty is the size of
-    the first two neglected terms, the one beyond the last coefficient being extrapolated from the growth of the ratios, plus
-    the rounding of the largest term. Where it exceeds the sum itself the value is NaN and the status "left_domain", with the
-    time of the crossing. Raises `InvalidInput` for fewer than two coefficients, which say nothing about the error.
+    factorially growing coefficients): half of the smallest term makes an alternating sum continuous where K(t) jumps. The
+    uncertainty is that half, plus the rounding of the largest term; beyond the last coefficient it is a geometric tail, its
+    ratio extrapolated from the growth of the ratios, and no half of it is added. Zeros among the coefficients are filled
+    from their neighbors before sizes are compared. Where the uncertainty exceeds the sum itself the value is NaN and the
+    status "left_domain", with the time of the crossing.
+    Raises `InvalidInput` for fewer than two coefficients, which say nothing about the error.
     """
 
     def sum(self, coefficients: Sequence[Fraction | int | float], times: Array) -> Resummed:
@@ -79,26 +81,27 @@ def _in_unit_of(coefficients: Sequence[Fraction | int | float], span: float) -> 
 def _truncated(c: Array, x: Array) -> tuple[Array, Array, npt.NDArray[np.int64]]:
     """Optimal truncation at each x: the sum, its uncertainty, and the number of terms summed."""
     order = c.size - 1
-    terms = c[:, None] * x[None, :] ** np.arange(order + 1)[:, None]
-    size = np.abs(np.vstack([terms, _next_terms(c, x)]))
-    # error of stopping after term k: the larger of the two terms that follow (one may vanish by parity)
-    error = np.maximum(size[1 : order + 2], size[2 : order + 3])
+    powers = x[None, :] ** np.arange(order + 1)[:, None]
+    terms = np.vstack([c[:, None] * powers, np.zeros(x.size)])  # the term beyond the last is known in size alone
+    size = _envelope(np.abs(c))[:, None] * np.abs(powers)
+    error = np.vstack([size[1:], _next_term(c, x)])  # of stopping after term k
     stop = order - np.argmin(error[::-1], axis=0)  # the latest of equal minima
     pick = np.arange(x.size)
-    sums = np.cumsum(terms, axis=0)[stop, pick]
-    rounding = np.finfo(float).eps * np.maximum.accumulate(size[: order + 1], axis=0)[stop, pick] * (order + 1)
-    return sums, error[stop, pick] + rounding, stop + 1
+    sums = np.cumsum(terms, axis=0)[stop, pick] + terms[stop + 1, pick] / 2
+    rounding = np.finfo(float).eps * np.maximum.accumulate(size, axis=0)[stop, pick] * (order + 1)
+    share = np.where(stop < order, 0.5, 1.0)  # half of a known next term is in the sum: as much may be wrong
+    return sums, share * error[stop, pick] + rounding, stop + 1
 
 
-def _next_terms(c: Array, x: Array) -> Array:
-    """The terms beyond the last as a geometric tail, its ratio extrapolated from the growth of the envelope; twice.
+def _next_term(c: Array, x: Array) -> Array:
+    """The size of all beyond the last term: a geometric tail, its ratio extrapolated from the growth of the envelope.
 
     Ratios r_k of factorially divergent series grow linearly in k, those of convergent ones level off: the next is
     max(r_n, 2 r_n - r_{n-1}), and no less than the mean growth so far.
     """
     envelope = _envelope(np.abs(c))
     if envelope[-1] == 0.0:
-        return np.zeros((2, x.size))
+        return np.zeros(x.size)
     order = c.size - 1
     start = int(np.argmax(envelope > 0))
     ratios = envelope[start + 1 :] / envelope[start:-1]
@@ -112,8 +115,7 @@ def _next_terms(c: Array, x: Array) -> Array:
     y = np.abs(x)
     factor = np.where(y > 0, growth * y, 0.0) if np.isfinite(growth) else np.where(y > 0, np.inf, 0.0)
     tail = np.where(factor < 1, factor / np.maximum(1 - factor, 0.05), np.inf)
-    following = np.where(y > 0, envelope[-1] * y**order * np.where(y > 0, tail, 0.0), 0.0)
-    return np.vstack([following, following])
+    return np.where(y > 0, envelope[-1] * y**order * np.where(y > 0, tail, 0.0), 0.0)
 
 
 def _envelope(size: Array) -> Array:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lossflow.checkpoint import write_atomically
+from lossflow.errors import StorageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -94,6 +96,21 @@ class Figure:
 
         with paper_style():
             return self.draw(**self.parameters(extent))
+
+
+def prepared(folder: str | os.PathLike[str]) -> Path:
+    """The folder, made if it was missing: long work should not begin where its results cannot be put.
+
+    Raises `StorageError` with the reason.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write to {path}: {error.strerror or error}; choose another folder") from error
+    if not os.access(path, os.W_OK):
+        raise StorageError(f"cannot write to {path}: it is read-only; choose another folder")
+    return path
 
 
 def encode(canvas: Canvas, format: Literal["png", "pdf", "svg"], dpi: int = 200) -> bytes:

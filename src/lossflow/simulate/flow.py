@@ -318,9 +318,8 @@ def _dense_weights(x: Array) -> Array:
     for k in range(len(DENSE)):
         product = product * (x if k % 2 == 0 else 1 - x)
         factors.append(product)
-    return np.matmul(np.stack(factors, axis=1)[:, None], DENSE)[
-        :, 0
-    ]  # one product per row: the same bits in every batch
+    rows = np.stack(factors, axis=1)[:, None]  # one product for each: the same bits in every batch
+    return np.matmul(rows, DENSE)[:, 0]
 
 
 def _dot(x: Array, y: Array) -> Array:
