@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from lossflow.trajectory import EndState, Status, Trajectory
 
 __version__ = "0.1.0"
-__all__ = [
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]  (the table is the list)
     "__version__",
     *HOMES,
 ]

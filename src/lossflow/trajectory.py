@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 Kind = Literal["complete", "left_domain", "stopped"]
 
 
+K = TypeVar("K")
+V = TypeVar("V", covariant=True)
+
+
 @runtime_checkable
 class TimeScale(Protocol):
     """A time that depends on the sizes: the loss changes by O(1) in t / time_scale."""
@@ -31,21 +35,21 @@ class TimeScale(Protocol):
     def at(self, sizes: Mapping[str, float]) -> float: ...
 
 
-class FrozenMapping(Mapping[str, Any]):
+class FrozenMapping(Mapping[K, V]):
     """A mapping that cannot be changed and, unlike a mapping proxy, can be pickled."""
 
     __slots__ = ("_items",)
 
-    def __init__(self, items: Mapping[str, Any]) -> None:
+    def __init__(self, items: Mapping[K, V]) -> None:
         self._items = dict(items)
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: K) -> V:
         try:
             return self._items[name]
         except KeyError:
             raise KeyError(f"there is no {name!r}; {nearest(name, map(str, self._items))}") from None
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[K]:
         return iter(self._items)
 
     def __len__(self) -> int:
@@ -54,7 +58,7 @@ class FrozenMapping(Mapping[str, Any]):
     def __repr__(self) -> str:
         return repr(self._items)
 
-    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+    def __reduce__(self) -> tuple[type, tuple[dict[K, V]]]:
         return (FrozenMapping, (self._items,))
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from tests.diagrams.explicit import expand, gaussian_mean, gradient_product, holds_at
+from tests.diagrams.families import cross, decomposition, polynomials, square, weights
 
 from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, merge, size
 from lossflow.diagrams.tensor import Tensor, pin
 from lossflow.diagrams.wick import SizePolynomial, derivatives, mean
-from tests.diagrams.explicit import expand, gaussian_mean, gradient_product, holds_at
-from tests.diagrams.families import cross, decomposition, polynomials, square, weights
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "diagrams.json").read_text())["Y"]
 

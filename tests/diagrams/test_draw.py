@@ -11,6 +11,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
+from tests.diagrams.families import cross, decomposition, square
 
 from lossflow.diagrams.diagram import Diagram
 from lossflow.diagrams.draw import draw
@@ -19,7 +20,6 @@ from lossflow.diagrams.pairing import contracted, pairing_with
 from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, merge, size
 from lossflow.diagrams.tensor import Tensor, pin
 from lossflow.errors import InvalidInput
-from tests.diagrams.families import cross, decomposition, square
 
 u, a = Tensor("u", ("H", "p")), Tensor("a", ("H",), variance="a2")
 x, s = Tensor("x", ("p", "N"), learned=False), Tensor("s", ("p", "p"))

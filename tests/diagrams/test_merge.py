@@ -7,11 +7,11 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.diagrams.explicit import expand, gradient_product
+from tests.diagrams.families import cross, decomposition, polynomials, square
 
 from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, merge, size
 from lossflow.diagrams.tensor import Tensor, pin
-from tests.diagrams.explicit import expand, gradient_product
-from tests.diagrams.families import cross, decomposition, polynomials, square
 
 SIZES = ({"p": 2, "H": 2}, {"p": 3, "H": 2})
 

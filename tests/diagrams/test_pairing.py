@@ -8,6 +8,7 @@ from math import prod
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.diagrams.families import paired_factors, square
 
 from lossflow.diagrams.diagram import Diagram
 from lossflow.diagrams.pairing import contracted, pairing_with, pairings
@@ -15,7 +16,6 @@ from lossflow.diagrams.polynomial import diagram, merge
 from lossflow.diagrams.tensor import Factor, Tensor, pin
 from lossflow.diagrams.wick import mean
 from lossflow.errors import InvalidInput
-from tests.diagrams.families import paired_factors, square
 
 u, w = Tensor("u", ("H", "p"), variance=1), Tensor("w", ("H", "p"), variance=1)
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.diagrams.explicit import expand
+from tests.diagrams.families import decomposition, diagrams, polynomials, square
 
 import lossflow
 from lossflow.diagrams.diagram import Diagram
 from lossflow.diagrams.polynomial import DiagramPolynomial, Term, diagram, size
 from lossflow.diagrams.tensor import Factor, Pinned, Tensor, pin
 from lossflow.errors import InvalidInput, LossflowError, UnknownField
-from tests.diagrams.explicit import expand
-from tests.diagrams.families import decomposition, diagrams, polynomials, square
 
 NAMES = {"Fraction": Fraction, **{name: getattr(lossflow, name) for name in ("Tensor", "diagram", "pin", "size")}}
 u, a = Tensor("u", ("H", "p")), Tensor("a", ("H",), variance="a2")

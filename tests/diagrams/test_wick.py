@@ -10,13 +10,13 @@ from math import prod
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.diagrams.explicit import expand, gaussian_mean, holds_at
+from tests.diagrams.families import TENSORS, cross, diagrams, paired_factors, polynomials, square, weights
 
 from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, size
 from lossflow.diagrams.tensor import Factor, Pinned, Tensor, pin
 from lossflow.diagrams.wick import SizePolynomial, mean
 from lossflow.errors import InvalidInput
-from tests.diagrams.explicit import expand, gaussian_mean, holds_at
-from tests.diagrams.families import TENSORS, cross, diagrams, paired_factors, polynomials, square, weights
 
 PARAMETERS = {"v": Fraction(2, 3), "m": Fraction(-1, 2)}
 

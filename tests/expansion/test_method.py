@@ -142,6 +142,7 @@ def test_ascent_ends_where_the_limit_blows_up() -> None:
     upper = (np.sqrt(8) + np.sqrt(6)) ** 2 / 8
     assert answer.status.kind == "left_domain"
     assert answer.status.last_time == pytest.approx(np.log(1 - 1 / upper) / 4, rel=1e-12)
+    assert answer.status.last_time is not None
     held = answer.times > answer.status.last_time
     assert np.array_equal(~np.isnan(answer.values["loss"]), held)
     assert lf.solve(MATRIX, lf.Limit({**sizes, "sigma2": 1 / 80}), [-1.0, -50.0]).status  # all eigenvalues below 1

@@ -13,7 +13,6 @@ from lossflow.diagrams.diagram import Diagram, constraint_rows
 from lossflow.diagrams.tensor import Factor, Pinned, Tensor
 from lossflow.errors import InvalidInput, nearest
 
-
 LARGEST_POWER = 1000  # of a size in a loss: hundreds of its merged powers still fit into the digits of `algebra.DIGIT`
 
 
@@ -164,7 +163,7 @@ def diagram(*factors: Factor, constraints: Sequence[Mapping[str, int]] = ()) -> 
 
 
 def size(name: str, power: int = 1) -> DiagramPolynomial:
-    """The number of values of an axis, to a whole power: size("N", -1) is 1/N."""
+    """The number of values of the axis `name`, to a whole power: size("N", -1) is 1/N. Raises `InvalidInput`."""
     return DiagramPolynomial((Term(Fraction(1), ((name, power),), Diagram(())),))
 
 

@@ -64,7 +64,10 @@ class Tensor(Description):
 
 @dataclass(frozen=True, repr=False)
 class Factor(Description):
-    """One entry u_{k,i} of a tensor inside a diagram; each node is summed over, or pinned. `u("k", "i")` makes it."""
+    """One entry u_{k,i} of a tensor inside a diagram. `u("k", "i")` makes it.
+
+    nodes: one for each axis of the tensor, by name (summed over) or pinned. Raises `InvalidInput` for a wrong number of them.
+    """
 
     tensor: Tensor
     nodes: tuple[str | Pinned, ...]

@@ -26,7 +26,7 @@ Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Sample = Callable[[int], Mapping[str, Array]]
 
-WORTH_A_THREAD = 1e6  # multiply-adds per gradient below which a second thread waits for the interpreter only
+WORTH_A_THREAD = 4e6  # multiply-adds per gradient of a batch below which threads mostly wait for the interpreter
 LARGEST_STEP = 5e7  # multiply-adds per gradient beyond which larger batches save nothing and only answer later
 PATIENCE = 0.2  # seconds between looks at the clock, the checkpoint and the progress bar
 
@@ -100,9 +100,9 @@ def batch_size(program: Program, legs: int, threads: int) -> int:
     """How many legs share an evaluation: all cores busy, small problems together, large ones alone, and all in memory."""
     require_memory(bytes_per_leg(program), "one run at these sizes")
     work = max(program.work, 1.0)
-    wanted = max(-(-legs // threads), int(WORTH_A_THREAD / work))
+    useful = int(np.clip(legs * work / WORTH_A_THREAD, 1, threads))
     fitting = SHARE * available_memory() / (threads * bytes_per_leg(program))
-    return int(max(1, min(wanted, LARGEST_STEP / work, fitting, legs)))
+    return int(max(1, min(-(-legs // useful), LARGEST_STEP / work, fitting)))
 
 
 class _Batch:

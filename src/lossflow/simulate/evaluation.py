@@ -212,36 +212,27 @@ class _Binding:
                 self._spread(value.detail, operands[0], out)  # type: ignore[arg-type]
 
     def _combination(self, detail: Any, operands: Sequence[Array | None], out: Array) -> None:
-        """out = scale * sum_j +-x_j where all coefficients have one size, else sum_j c_j x_j."""
+        """out = c (x_0 +- x_1 +- ...) where all coefficients have one size, which saves products, else sum_j c_j x_j."""
         coefficients, places = detail
-        rank = out.ndim - 1
-        terms = [1.0 if x is None else _aligned(x, to, rank) for x, to in zip(operands, places, strict=True)]
-        sizes = {abs(c) for c in coefficients}
-        scale = sizes.pop() if len(sizes) == 1 and len(terms) > 1 else 1.0
-        if not terms:
-            self._emit(np.copyto, out, 0.0)
-        for j, (c, term) in enumerate(zip(coefficients, terms, strict=True)):
-            c = c / scale
-            if j == 0:
-                self._emit(np.multiply, term, c, out)
-            elif abs(c) == 1:
-                self._emit(np.add if c > 0 else np.subtract, out, term, out)
-            else:
-                scaled = c if isinstance(term, float) else self.evaluator.scratch("term", out.shape)
-                if not isinstance(term, float):
-                    self._emit(np.multiply, term, c, scaled)
-                self._emit(np.add, out, scaled, out)
-        if scale != 1:
-            self._emit(np.multiply, out, scale, out)
+        terms = [1.0 if x is None else _aligned(x, to, out.ndim - 1) for x, to in zip(operands, places, strict=True)]
+        if len(terms) > 1 and len({abs(c) for c in coefficients}) == 1:
+            total = terms[0]
+            for c, term in zip(coefficients[1:], terms[1:], strict=True):
+                self._emit(np.add if c == coefficients[0] else np.subtract, total, term, out)
+                total = out
+            terms, coefficients = [total], coefficients[:1]
+        self._emit(np.multiply, *((terms[0], coefficients[0]) if terms else (0.0, 0.0)), out)
+        for c, term in zip(coefficients[1:], terms[1:], strict=True):
+            scaled = self.evaluator.scratch("term", out.shape)
+            self._emit(np.multiply, term, c, scaled)
+            self._emit(np.add, out, scaled, out)
 
     def _contract(self, detail: Any, x: Array, y: Array, out: Array) -> None:
         """A batch of matrix products: (batch, rows, inner) times (batch, inner, columns), in whichever order out has."""
         xs, ys, labels = detail
         batch = [label for label in labels if label in xs and label in ys]
         inner = [label for label in xs if label in ys and label not in labels]
-        if [label for label in labels if label not in batch][:1] == [
-            label for label in labels if label in ys and label not in batch
-        ][:1]:
+        if any(label not in xs for label in labels[len(batch) : len(batch) + 1]):  # the columns of y come first
             x, y, xs, ys = y, x, ys, xs
         rows = [label for label in labels if label in xs and label not in batch]
         columns = [label for label in labels if label in ys and label not in batch]
