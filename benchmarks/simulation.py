@@ -126,12 +126,14 @@ def checkpoint_share() -> str:
 
 def test_gradient_planned(benchmark: Any) -> None:
     evaluator, _ = prepared_gradient()
-    benchmark(evaluator.run, 1)
+    with threadpool_limits(1, "blas"):
+        benchmark(evaluator.run, 1)
 
 
 def test_gradient_direct(benchmark: Any) -> None:
     _, u = prepared_gradient()
-    benchmark.pedantic(direct_gradient, (u,), rounds=2)
+    with threadpool_limits(1, "blas"):
+        benchmark.pedantic(direct_gradient, (u,), rounds=2)
 
 
 def test_simulation_batched(benchmark: Any) -> None:

@@ -153,6 +153,8 @@ class Gap:
 def compare(reference: Trajectory, *others: Trajectory, observable: str = "loss") -> Comparison:
     """Whether |other - reference| <= what chance and the stated uncertainties allow, for each of `others`.
 
+    reference, others: trajectories; observable: the name of what is compared, a key of their `values`.
+
     All trajectories must answer the same problem under the same dynamics, at the same sizes where their methods have sizes,
     in the same unit of time. They are compared at their common times where both have a value.
 

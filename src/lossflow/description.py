@@ -142,7 +142,7 @@ class Description(metaclass=_Construction):
         """The description that `to_plain` came from. Raises `UnknownName` for an unknown type."""
         found = _from_plain(data)
         if not isinstance(found, cls):
-            raise InvalidInput(f"expected a {cls.__name__}, the data describe {brief(found)}")
+            raise InvalidInput(f"expected {_spell(cls)}, the data describe {brief(found)}")
         return found
 
     def to_toml(self) -> str:

@@ -40,7 +40,7 @@ LARGEST_EXACT_INTEGER = 2**53  # JSON readers that use doubles misread integers 
 
 
 def save(x: Any, path: str | os.PathLike[str]) -> None:
-    """Write a trajectory, an end state, a series, a status or a description, so that `load(path)` gives back the same.
+    """Write x, so that `load(path)` gives back the same: a trajectory, end state, series, status or description.
 
     path: any file name; `~` is the home folder, missing folders are made, an existing file is replaced in one step.
     The file is netCDF-4: `xarray.open_dataset(path)` and `ncdump` show the times, the observables and who made them how.

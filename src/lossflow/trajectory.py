@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import xarray
 
+    from lossflow.method import AbstractMethod
+
     Array = npt.NDArray[np.float64]
 
 Kind = Literal["complete", "left_domain", "stopped"]
@@ -93,10 +95,11 @@ COMPLETE = Status("complete", None, "all times reached")
 class Trajectory:
     """Observables over time: `values[name]` at `times`, each with one standard error of the *total* error beside it.
 
-    times: strictly monotone, in the unit of the problem's flow (see `in_units_of`). values, uncertainty: mappings from the
-    observable's name ("loss", ...) to arrays of the shape of `times`, float64 and read-only; the uncertainty covers sampling,
-    discretization, truncation and neglected orders. status: truthy when complete, otherwise values beyond
-    `status.last_time` are NaN. details: what else the method knows (simulations keep `details["runs"]`: every run's values).
+    times: strictly monotone, in the unit of the problem's flow (see `in_units_of`). values, uncertainty: mappings from
+    the observable's name ("loss", ...) to arrays of the shape of `times`, float64 and read-only; the uncertainty covers
+    sampling, discretization, truncation and neglected orders. problem, method, dynamics: what was asked. status: truthy
+    when complete, otherwise values beyond `status.last_time` are NaN. details: what else the method knows (simulations
+    keep `details["runs"]`: every run's values).
     references: keys of docs/references.bib. Two trajectories are equal when `identical`.
     """
 
@@ -105,7 +108,7 @@ class Trajectory:
     uncertainty: Mapping[str, Array]
     status: Status
     problem: AbstractProblem
-    method: Description
+    method: AbstractMethod
     dynamics: AbstractDynamics
     details: Mapping[str, Any]
     references: tuple[str, ...]
@@ -193,6 +196,7 @@ class EndState:
     """Where a flow ends: observables by name, and the other branches where the end is not unique.
 
     values: the same names as in `Trajectory`. branches: all end states, this one among them, when there are several.
+    problem: whose end it is. status: truthy when the end was found.
     """
 
     values: Mapping[str, float]

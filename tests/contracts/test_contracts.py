@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.contracts.catalog import ANSWERED, CASES, METHODS, Case
 
 import lossflow as lf
 from lossflow.problem import UNDERSTOOD_BY
-from tests.contracts.catalog import ANSWERED, CASES, METHODS, Case
 
 TIMES = np.array([0.0, 0.001, 0.004, 0.01])
 

@@ -135,6 +135,13 @@ def test_graphs_that_color_refinement_cannot_tell_apart(one: nx.Graph, other: nx
     assert forms[0] != forms[1]
 
 
+def shrikhande() -> nx.Graph:
+    """The strongly regular graph (16, 6, 2, 2) on a torus that is not the rook's graph."""
+    torus = [(x, y) for x in range(4) for y in range(4)]
+    steps = ((1, 0), (0, 1), (1, 1))
+    return nx.Graph([((x, y), ((x + a) % 4, (y + b) % 4)) for x, y in torus for a, b in steps])
+
+
 @pytest.mark.parametrize(
     "graph",
     [
@@ -144,8 +151,10 @@ def test_graphs_that_color_refinement_cannot_tell_apart(one: nx.Graph, other: nx
         nx.truncated_tetrahedron_graph(),
         nx.random_regular_graph(3, 12, seed=1),
         nx.random_regular_graph(4, 11, seed=2),
+        # automorphisms that move a chosen node must not prune below it: found by trial, needs stabilizers with many orbits
+        nx.disjoint_union(nx.complement(shrikhande()), nx.complete_graph(10)),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_regular_graphs_whose_nodes_are_not_alike(graph: nx.Graph) -> None:
     """Refinement leaves one cell, its nodes are in several orbits: all of them must be tried, whatever comes first."""

@@ -6,11 +6,12 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
-import lossflow as lf
 import numpy as np
 import pytest
-from lossflow.comparison import extrapolate
 from scipy.integrate import quad
+
+import lossflow as lf
+from lossflow.comparison import extrapolate
 
 MATRIX = lf.CPDecomposition(order=2)
 SIMULATIONS = json.loads((Path(__file__).parents[1] / "reference" / "diagrams.json").read_text())["simulations"]

@@ -118,6 +118,7 @@ def test_evaluation_wants_every_variable_and_possible_values(cold: Path) -> None
         ({"p": 2.5, "H": 1, "sigma2": 1}, "whole number"),
         ({"p": 0, "H": 1, "sigma2": 1}, "whole number"),
         ({"p": 2, "H": 1, "sigma2": float("nan")}, "rational"),
+        ({"p": 2, "H": 1, "sigma2": -1}, "variance 'sigma2' must be >= 0"),
     ]:
         with pytest.raises(lf.InvalidInput, match=match):
             series.at(**wrong)

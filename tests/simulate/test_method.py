@@ -194,7 +194,7 @@ def test_it_is_a_description() -> None:
     assert pickle.loads(pickle.dumps(method)) == method
     assert lf.Simulation.from_toml(method.to_toml()) == method
     assert eval(repr(method), {"Simulation": lf.Simulation}) == method
-    assert [f.name for f in dataclasses.fields(lf.Simulation)] == ["sizes", "runs", "seed", "design", "tolerance"]
+    assert [f.name for f in dataclasses.fields(lf.Simulation)] == ["sizes", "runs", "seed", "tolerance"]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,6 @@ def test_it_is_a_description() -> None:
         ({"tolerance": 0}, "Simulation.tolerance must lie between"),
         ({"tolerance": 0.5}, "Simulation.tolerance must lie between"),
         ({"tolerance": float("nan")}, "Simulation.tolerance must be a number"),
-        ({"design": np.eye(2)}, "Simulation.design is for problems with data"),
         ({"run": 3}, "Simulation has no field 'run'; did you mean 'runs'"),
     ],
 )

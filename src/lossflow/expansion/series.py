@@ -32,7 +32,8 @@ class LossSeries:
 
     variables: the names of the sizes, then of the variances and means. coefficients[s]: {exponents: coefficient}, exponents in
     the order of the variables (negative ones, such as 1/N, occur). assumptions: what must hold of the sizes, e.g. "p odd".
-    parameters: those of the variables that are variances or means. constant: the part of Y_0 that no weight enters.
+    parameters: those of the variables that are variances or means; variances: those that are variances. constant: the part
+    of Y_0 that no weight enters.
     docs/theory/diagrams.md section 1 [YGG26v2].
     """
 
@@ -40,6 +41,7 @@ class LossSeries:
     coefficients: Sequence[Mapping[Exponent, Fraction]]
     assumptions: tuple[str, ...]
     parameters: tuple[str, ...] = ()
+    variances: tuple[str, ...] = ()
     constant: Mapping[Exponent, Fraction] = field(default_factory=dict)
 
     @property
@@ -90,6 +92,8 @@ class LossSeries:
         for name, value in values.items():
             if name not in self.parameters and (value < 1 or value.denominator != 1):
                 raise InvalidInput(f"size {name!r} must be a whole number >= 1, got {value}")
+            if name in self.variances and value < 0:
+                raise InvalidInput(f"the variance {name!r} must be >= 0, got {value}")
         for assumption in self.assumptions:
             _require_assumption(assumption, values)
         return values
@@ -99,9 +103,9 @@ def expand(problem: AbstractProblem, order: int, *, route: Literal["auto", "gene
     """Y_s = (-1)^s E[L * L * ... * L] (s+1 factors, left-nested mergers), s = 0 .. order, exactly.
 
     problem: any problem with diagrams; order: the highest derivative, >= 0; route: "general" merges and contracts diagrams,
-    "auto" takes the trace moments instead
-    for the symmetric CP decomposition of order 2, which is faster and just as exact. Results are kept on disk, in `$LOSSFLOW_CACHE` or the
-    user's cache folder; every finished order is kept when the computation is interrupted.
+    "auto" takes the trace moments instead for the symmetric CP decomposition of order 2, which is faster and just as exact.
+    Results are kept on disk, in `$LOSSFLOW_CACHE` or the user's cache folder; every finished order is kept when the
+    computation is interrupted.
     Raises `NotSpoken` for a problem without diagrams, `InvalidInput` for a wrong order, `CorruptedFile` for a damaged cache.
     docs/theory/diagrams.md sections 1-5 [YGG26v2].
     """
@@ -138,6 +142,7 @@ def _series(loss: DiagramPolynomial, known: Sequence[SizePolynomial]) -> LossSer
         coefficients=tuple(FrozenMapping(y.terms) for y in known),
         assumptions=tuple(assumptions),
         parameters=tuple(loss.parameters),
+        variances=tuple(sorted({tensor.variance for tensor in loss.tensors if isinstance(tensor.variance, str)})),
         constant=FrozenMapping(aligned),
     )
 

@@ -209,11 +209,7 @@ class Flow:
         self._rejected += ~taken
 
     def _interpolate(self, passed: Integers, time: Array, length: Array, signed: Array, arrival: Array) -> None:
-        """The loss at the targets inside the steps, for which the dense output needs three more slopes, and at their ends.
-
-        Leg by leg where slopes are combined: to gather the slopes of some legs would cost more.
-        """
-        slopes = self._slopes
+        """The loss at the targets inside the steps, for which the dense output needs three more slopes, and at their ends."""
         legs = np.flatnonzero(passed > self._reached)
         inside = legs[self._targets[legs, self._reached[legs]] < time[legs]]
         if len(inside):
@@ -221,23 +217,29 @@ class Flow:
             weights[:, :, HERE] = 1.0
             self._place(inside)
             for stage, slot in enumerate((K14, K15, K16)):
-                for place, leg in enumerate(inside):
-                    np.matmul(weights[place, stage, HERE:slot], slopes[leg, HERE:slot], self._gradient.state[place])
+                self._combine(weights[:, stage, HERE:slot], inside, slice(HERE, slot), self._gradient.state)
                 self._gradient.run(len(inside))
-                slopes[inside, slot] = self._gradient.result[: len(inside)]
+                self._slopes[inside, slot] = self._gradient.result[: len(inside)]
             if len(inside) < len(self._rows):
                 self._place(np.arange(len(self._rows)))
         while len(legs):
             target = self._targets[legs, self._reached[legs]]
             weights = _dense_weights((target - self._time[legs]) / length[legs]) * signed[legs, None]
             weights[:, HERE] = 1.0
-            for place, leg in enumerate(legs):
-                if target[place] < time[leg]:
-                    np.matmul(weights[place, HERE:], slopes[leg, HERE:], self._loss.state[place])
-                else:
-                    self._loss.state[place] = arrival[leg]
+            self._combine(weights[:, HERE:], legs, slice(HERE, SLOTS), self._loss.state)
+            at_end = np.flatnonzero(target == time[legs])
+            self._loss.state[at_end] = arrival[legs[at_end]]
             self._record(legs)
             legs = legs[self._reached[legs] < passed[legs]]
+
+    def _combine(self, weights: Array, legs: Integers, slots: slice, out: Array) -> None:
+        """out[j] = sum_s weights[j, s] slopes[legs[j], s], leg by leg where not all are concerned: no copy is made."""
+        n = len(legs)
+        if n == len(self._rows):
+            np.matmul(weights[:, None], self._slopes[:n, slots], out[:n, None])
+        else:
+            for place, leg in enumerate(legs):
+                np.matmul(weights[place], self._slopes[leg, slots], out[place])
 
     def _record(self, legs: Integers) -> None:
         """The loss of these legs at their next target, from the states laid out for the evaluation."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -33,9 +33,9 @@ class Simulation(AbstractMethod):
     """E L(t) ~ 1/R sum_{r < R} L(u_r(t)),   du_r/dt = -dL/du,   u_r(0) as the problem draws it for (seed, r).
 
     sizes: a value for every size and variance of the problem. runs: R >= 1; one run has no standard error, so its uncertainty
-    is inf. seed: >= 0; run r depends on (seed, r) alone, whatever R is. design: a data matrix, for problems with data;
-    polynomial problems take none. tolerance: the relative error of the loss of a run, 1e-13 <= tolerance <= 0.1; below
-    the rounding of its terms (1e-16 times the sum of their sizes) a loss cannot be told from zero.
+    is inf. seed: >= 0; run r depends on (seed, r) alone, whatever R is.
+    tolerance: the relative error of the loss of a run, 1e-13 <= tolerance <= 0.1; below the rounding of
+    its terms (1e-16 times the sum of their sizes) a loss cannot be told from zero.
 
     Times of either sign, both at once too: each run goes forward and backward from t = 0. The uncertainty is one standard
     error of the mean, with the tolerance and the rounding added in quadrature. Where a run blows up the status is "left_domain"
@@ -48,7 +48,6 @@ class Simulation(AbstractMethod):
     sizes: Mapping[str, float]
     runs: int = 8
     seed: int = 0
-    design: Any = None
     tolerance: float = 1e-8
 
     language: ClassVar[str] = "sample"
@@ -60,10 +59,6 @@ class Simulation(AbstractMethod):
             raise InvalidInput(f"Simulation.seed must be >= 0, got {self.seed}")
         if not 1e-13 <= self.tolerance <= 0.1:
             raise InvalidInput(f"Simulation.tolerance must lie between 1e-13 and 0.1, got {self.tolerance}")
-        if self.design is not None:
-            raise InvalidInput(
-                "Simulation.design is for problems with data; a polynomial problem draws its own: leave it None"
-            )
 
     def solve(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> Trajectory:
         """The mean loss of the runs at `times`."""
@@ -106,7 +101,9 @@ class Simulation(AbstractMethod):
         return np.sqrt(sampling**2 + integration**2 + rounding**2)
 
     def _key(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> str:
-        parts = (str(FORMAT), problem.content_key, self.content_key, dynamics.content_key, times.tobytes().hex())
+        # the diagrams, too: a user's own class of the same name and fields may mean another loss
+        loss = problem.as_diagrams().content_key
+        parts = (str(FORMAT), problem.content_key, loss, self.content_key, dynamics.content_key, times.tobytes().hex())
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
