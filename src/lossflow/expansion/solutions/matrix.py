@@ -12,7 +12,7 @@ The residual has one pole, which makes the average algebraic. With n = max(p, H)
     E L = (p - m) c^2/2 + (m/2) [ (c - N/h-^2)^2 h-/(h+ D) + N M/(h+ h-)^2 ].
 
 All terms are positive: unlike the form with Psi(x, y, z), nothing cancels when the loss is tiny or close to its end.
-docs/theory/diagrams.md section 9 [YGG26v2].
+docs/theory/diagrams.md section 9 [YGG26v2]; this form, the next order and the hard edge: docs/theory/additions.md.
 """
 
 from __future__ import annotations
