@@ -28,7 +28,7 @@ slow: ## the batteries that take minutes
 
 bench: ## the named benchmarks, timed
 	$(setup) dev
-	@$(python) -m pytest benchmarks --benchmark-enable --benchmark-only
+	@failed=0; for case in benchmarks/*.py; do echo "== $$case"; $(python) "$$case" || failed=1; done; exit $$failed
 
 lint: ## style and formatting
 	$(setup) dev

@@ -1,7 +1,6 @@
 """What the simulation owes to contraction orders and to batches, as ratios measured in one run.
 
-    python benchmarks/simulation.py                       the table of ratios
-    pytest benchmarks/simulation.py --benchmark-enable    the named cases, timed
+    python benchmarks/simulation.py
 
 gradient: order 4, p = 64, H = 256, against the direct way, which builds f and the residual with p^4 entries (by matrix
 products, so at the full speed of the machine). batches: whole simulations of order 4, p = H = 64, 16 runs in one call
@@ -14,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -122,26 +121,6 @@ def checkpoint_share() -> str:
     finally:
         Checkpoint.save, Checkpoint.interval = original, interval
     return f"saved every {interval / 10:g} s: {spent:.3f} s of {total:.1f} s, {spent / total:.2%}"
-
-
-def test_gradient_planned(benchmark: Any) -> None:
-    evaluator, _ = prepared_gradient()
-    with threadpool_limits(1, "blas"):
-        benchmark(evaluator.run, 1)
-
-
-def test_gradient_direct(benchmark: Any) -> None:
-    _, u = prepared_gradient()
-    with threadpool_limits(1, "blas"):
-        benchmark.pedantic(direct_gradient, (u,), rounds=2)
-
-
-def test_simulation_batched(benchmark: Any) -> None:
-    benchmark(batched)
-
-
-def test_simulation_separate(benchmark: Any) -> None:
-    benchmark(separate)
 
 
 def main() -> int:

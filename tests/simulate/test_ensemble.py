@@ -18,7 +18,7 @@ import pytest
 import lossflow as lf
 from lossflow.checkpoint import Checkpoint
 from lossflow.simulate import ensemble
-from lossflow.simulate.ensemble import Ensemble, batch_size, bytes_per_leg, run_ensemble
+from lossflow.simulate.ensemble import Ensemble, bytes_per_leg, grouping, run_ensemble
 from lossflow.simulate.flow import RUNNING
 from lossflow.simulate.gradients import Program
 
@@ -50,8 +50,7 @@ def test_runs_do_not_depend_on_their_number() -> None:
 @pytest.mark.parametrize(("threads", "size"), [(1, 1), (1, 14), (2, 3), (5, 1)])
 def test_grouping_and_threads_change_nothing(threads: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = run(7)
-    monkeypatch.setattr(ensemble, "cores", lambda: threads)
-    monkeypatch.setattr(ensemble, "batch_size", lambda program, legs, threads: size)
+    monkeypatch.setattr(ensemble, "grouping", lambda program, legs: (threads, size))
     assert_identical(run(7), expected)
 
 
@@ -104,7 +103,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_interrupted_ensemble_goes_on(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted at every other save, with legs waiting, on their way and done."""
     expected = run(6)
-    monkeypatch.setattr(ensemble, "batch_size", lambda program, legs, threads: size)
+    monkeypatch.setattr(ensemble, "grouping", lambda program, legs: (2, size))
     elapsed = [0.0]
     while True:
         with pytest.MonkeyPatch.context() as patch:
@@ -124,7 +123,7 @@ def test_an_interrupted_ensemble_goes_on(size: int, monkeypatch: pytest.MonkeyPa
 @pytest.mark.usefixtures("often")
 def test_what_is_done_is_not_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the last save before the end nothing is drawn but the runs that were on their way."""
-    monkeypatch.setattr(ensemble, "batch_size", lambda program, legs, threads: 1)
+    monkeypatch.setattr(ensemble, "grouping", lambda program, legs: (2, 1))
     drawn: list[int] = []
 
     def finished(state: State) -> npt.NDArray[np.bool_]:
@@ -161,7 +160,7 @@ def test_lost_weights_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("often")
 def test_a_failing_draw_leaves_the_last_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     program = Program(PROBLEM.as_diagrams(), SIZES)
-    monkeypatch.setattr(ensemble, "batch_size", lambda program, legs, threads: 1)
+    monkeypatch.setattr(ensemble, "grouping", lambda program, legs: (2, 1))
 
     def sample(r: int) -> dict[str, Array]:
         if r == 6:
@@ -248,13 +247,22 @@ def test_sigkill_at_twenty_random_moments(tmp_path: Path) -> None:
 
 
 def test_batches_fill_the_cores_and_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ensemble, "cores", lambda: 2)
+    monkeypatch.setattr(ensemble, "idle_cores", lambda: 2)
     small, large = (Program(PROBLEM.as_diagrams(), {"p": n, "H": n, "sigma2": 1}) for n in (4, 64))
-    assert batch_size(small, 16, 2) == 16  # two threads would wait for each other
-    assert batch_size(large, 16, 2) == 8
-    assert batch_size(large, 1, 2) == 1
-    monkeypatch.setattr(ensemble, "available_memory", lambda: 6.5 * bytes_per_leg(large) / ensemble.SHARE)
-    assert batch_size(large, 16, 2) == 3
-    assert batch_size(large, 16, 1) == 6
+    assert grouping(small, 16) == (1, 16)  # two threads would wait for each other
+    assert grouping(large, 16) == (2, 8)
+    assert grouping(large, 1) == (1, 1)
+    monkeypatch.setattr(ensemble, "idle_cores", lambda: 1)
+    assert grouping(large, 16) == (1, 16)  # others would take the time of the interpreter
+    assert grouping(large, 100) == (2, 50)  # not from work like this
+    for fitting, expected in ((1.5, (1, 1)), (6.5, (2, 3)), (7.5, (2, 3))):
+        monkeypatch.setattr(ensemble, "available_memory", lambda n=fitting: n * bytes_per_leg(large) / ensemble.SHARE)
+        assert grouping(large, 100) == expected
+
+
+def test_idle_cores_are_some_of_them() -> None:
+    assert 1 <= ensemble.idle_cores() <= ensemble.cores()
 
 
 def test_the_announced_memory_is_what_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

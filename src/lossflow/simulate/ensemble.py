@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -26,7 +27,9 @@ Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Sample = Callable[[int], Mapping[str, Array]]
 
-WORTH_A_THREAD = 4e6  # multiply-adds per gradient of a batch below which threads mostly wait for the interpreter
+# multiply-adds per gradient of a batch below which threads mostly wait for the interpreter, and below which they do so if
+# other processes take it from them: twice the time was measured for two threads on two busy cores
+WORTH_A_THREAD, UNDISTURBED = 4e6, 2e7
 LARGEST_STEP = 5e7  # multiply-adds per gradient beyond which larger batches save nothing and only answer later
 PATIENCE = 0.2  # seconds between looks at the clock, the checkpoint and the progress bar
 
@@ -96,13 +99,25 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count() or 1
 
 
-def batch_size(program: Program, legs: int, threads: int) -> int:
-    """How many legs share an evaluation: all cores busy, small problems together, large ones alone, and all in memory."""
+def idle_cores() -> int:
+    """How many cores nothing else runs on at this moment, at least one; all of them where the system does not say."""
+    try:
+        running = int(Path("/proc/loadavg").read_text().split()[3].split("/")[0]) - 1  # without this process
+    except (OSError, IndexError, ValueError):
+        running = 0
+    return max(1, cores() - running)
+
+
+def grouping(program: Program, legs: int) -> tuple[int, int]:
+    """(threads, legs that share an evaluation): cores busy, small problems together, large ones alone, all in memory."""
     require_memory(bytes_per_leg(program), "one run at these sizes")
     work = max(program.work, 1.0)
-    useful = int(np.clip(legs * work / WORTH_A_THREAD, 1, threads))
-    fitting = SHARE * available_memory() / (threads * bytes_per_leg(program))
-    return int(max(1, min(-(-legs // useful), LARGEST_STEP / work, fitting)))
+    fitting = int(SHARE * available_memory() / bytes_per_leg(program))
+    threads = max(1, min(cores(), fitting))
+    if legs * work < threads * UNDISTURBED:
+        threads = min(threads, idle_cores())
+    threads = int(np.clip(legs * work / WORTH_A_THREAD, 1, threads))
+    return threads, max(1, min(-(-legs // threads), int(LARGEST_STEP / work), fitting // threads))
 
 
 class _Batch:
@@ -145,15 +160,14 @@ class _Crew:
         self.program, self.sample, self.runs, self.legs, self.tolerance = program, sample, runs, legs, tolerance
         self.checkpoint = checkpoint
         self.pause = Event()
-        self.threads = cores()
-        self.size = batch_size(program, len(runs), self.threads)
+        self.threads, size = grouping(program, len(runs))
         states = self._resume()
         waiting = np.flatnonzero(self.legs.outcome == RUNNING)
         started = np.array([int(row) in states for row in waiting], bool)
         self.batches = [
-            _Batch(self, group[first : first + self.size], states)
+            _Batch(self, group[first : first + size], states)
             for group in (waiting[started], waiting[~started])
-            for first in range(0, len(group), self.size)
+            for first in range(0, len(group), size)
         ]
 
     def run(self) -> Legs:
