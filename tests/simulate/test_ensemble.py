@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import lossflow as lf
 from lossflow.checkpoint import Checkpoint
 from lossflow.simulate import ensemble
 from lossflow.simulate.ensemble import Ensemble, bytes_per_leg, grouping, run_ensemble
-from lossflow.simulate.flow import RUNNING
+from lossflow.simulate.flow import RUNNING, Flow
 from lossflow.simulate.gradients import Program
 
 Array = npt.NDArray[np.float64]
@@ -173,19 +174,25 @@ def test_a_failing_draw_leaves_the_last_checkpoint(monkeypatch: pytest.MonkeyPat
     assert_identical(run(7, name="failing"), run(7))
 
 
-def test_ctrl_c_saves_and_is_raised() -> None:
-    """A real signal in the midst of a long computation, which then goes on from there."""
-    times = np.linspace(0, 400, 3)  # a second or more
+def test_ctrl_c_saves_and_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real signal once the flow is on its way, which then goes on from there."""
+    times = np.linspace(0, 800, 3)  # hundreds of steps: the signal after twenty of them comes in their midst
     problem, sizes = lf.CPDecomposition(order=2), {"p": 24, "H": 24, "sigma2": 1 / 24}
     method = lf.Simulation(sizes, runs=6, tolerance=1e-8)
-    interrupt = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    interrupt.start()
+    original, steps = Flow._step, itertools.count(1)
+
+    def step(self: Flow) -> None:
+        original(self)
+        if next(steps) == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Flow, "_step", step)
     with pytest.raises(KeyboardInterrupt):
         lf.solve(problem, method, times)
     key = method._key(problem, times, lf.GradientFlow())
     saved = Checkpoint("simulate", key).load()
     assert saved is not None
-    assert 0 < saved["elapsed"].astype(float).sum() < 6 * 400
+    assert 0 < saved["elapsed"].astype(float).sum() < 6 * 800
     resumed = lf.solve(problem, method, times)
     assert resumed.identical(lf.solve(problem, method, times))
     assert threading.active_count() == 1
