@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -287,7 +288,8 @@ def drawing(agree: bool) -> Figure:
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """What the command line finds by name."""
+    """What the command line finds by name; the report, imported before, keeps the real figures whatever test runs first."""
+    importlib.import_module("lossflow.report")
     found = {"diagrams": drawing(agree=True)}
     monkeypatch.setattr(registry, "find", found.__getitem__)
     return found

@@ -94,7 +94,7 @@ class _Construction(type):
                     f"{cls.__name__} needs {', '.join(map(repr, missing))}; its fields: {', '.join(names)}"
                 )
         elif cls.__name__.startswith("Abstract") or cls.__name__ == "Description":
-            raise InvalidInput(f"{cls.__name__} is abstract; {_examples(cls)}")
+            raise InvalidInput(f"{cls.__name__} is abstract{_examples(cls)}")
         return super().__call__(*args, **kwargs)
 
 
@@ -187,7 +187,7 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
     elif isinstance(hint, type) and issubclass(hint, Description):
         if isinstance(value, type) and issubclass(value, hint):
             raise InvalidInput(f"{where} must be an instance: write {value.__name__}(...), with parentheses")
-        raise InvalidInput(f"{where} must be {_spell(hint)}, got {brief(value)}; {_examples(hint)}")
+        raise InvalidInput(f"{where} must be {_spell(hint)}, got {brief(value)}{_examples(hint)}")
     raise InvalidInput(f"{where} must be {_spell(hint)}, got {brief(value)}")
 
 
@@ -286,12 +286,13 @@ def _spell(hint: Any) -> str:
 
 
 def _examples(cls: type) -> str:
+    """The tail of a message that asks for a `cls`: the final classes below it, as far as they are imported."""
     found = sorted(
         name
         for name, found in _classes.items()
         if not name.startswith("Abstract") and any(issubclass(c, cls) and c is not cls for c in found.values())
     )
-    return f"there is: {', '.join(f'{name}(...)' for name in found)}" if found else "there is none yet"
+    return f"; there is: {', '.join(f'{name}(...)' for name in found)}" if found else ""
 
 
 def brief(value: Any) -> str:

@@ -91,4 +91,4 @@ def _require(role: str, value: Any, kind: type, example: str) -> None:
     if isinstance(value, type) and issubclass(value, kind):
         raise InvalidInput(f"the {role} must be an instance: write {value.__name__}(...), with parentheses")
     if not isinstance(value, kind):
-        raise InvalidInput(f"the {role} must be a {kind.__name__} such as {example}, got {brief(value)}")
+        raise InvalidInput(f"the {role} must be an {kind.__name__} such as {example}, got {brief(value)}")

@@ -164,6 +164,7 @@ def diagram(*factors: Factor, constraints: Sequence[Mapping[str, int]] = ()) -> 
 
 def size(name: str, power: int = 1) -> DiagramPolynomial:
     """The number of values of the axis `name`, to a whole power: size("N", -1) is 1/N. Raises `InvalidInput`."""
+    name, power = coerce(name, str, "the name of a size"), coerce(power, int, f"the power of size {name!r}")
     return DiagramPolynomial((Term(Fraction(1), ((name, power),), Diagram(())),))
 
 
