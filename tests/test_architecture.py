@@ -22,7 +22,7 @@ RANKS = {
     3: "sweeps comparison storage end_states",
     2: "expansion meanfield spectral simulate",
     1: "problems laws diagrams",
-    0: "__init__ description trajectory dynamics method problem keys checkpoint progress public errors",
+    0: "__init__ description trajectory dynamics method problem keys checkpoint progress public errors significance",
 }
 RANK = {room: rank for rank, rooms in RANKS.items() for room in rooms.split()}
 FREE_AMONG_THEMSELVES = (0, 4)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import lossflow as lf
-import lossflow.comparison as comparison
+from lossflow import comparison, significance
 from lossflow.comparison import compare, extrapolate
 from lossflow.trajectory import COMPLETE
 
@@ -77,7 +77,7 @@ def noise(random: np.random.Generator, runs: int, times: Array = TIMES, memory: 
 @pytest.fixture
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """A faster null distribution: the level is kept for any number of draws, its own scatter grows."""
-    monkeypatch.setattr(comparison, "DRAWS", 2000)
+    monkeypatch.setattr(significance, "DRAWS", 2000)
 
 
 # the arithmetic
@@ -109,7 +109,7 @@ def test_one_time_is_students_test() -> None:
         (gap,) = compare(theory(0.0, times=TIMES[:1]), experiment(x, times=TIMES[:1])).gaps
         expected: Any = stats.ttest_1samp(x[:, 0], 0.0)
         assert gap.deviation[0] == pytest.approx(expected.statistic, rel=1e-9)
-        four_sigma = 4 * np.sqrt(expected.pvalue * (1 - expected.pvalue) / comparison.DRAWS) + 1 / comparison.DRAWS
+        four_sigma = 4 * np.sqrt(expected.pvalue * (1 - expected.pvalue) / significance.DRAWS) + 1 / significance.DRAWS
         assert gap.probability == pytest.approx(expected.pvalue, abs=four_sigma)
 
 
@@ -121,7 +121,7 @@ def test_paired_runs_are_students_paired_test() -> None:
     (gap,) = compare(experiment(x, times=one), experiment(y, times=one)).gaps
     expected: Any = stats.ttest_rel(y[:, 0], x[:, 0])
     assert gap.deviation[0] == pytest.approx(expected.statistic, rel=1e-9)
-    four_sigma = 4 * np.sqrt(expected.pvalue / comparison.DRAWS)
+    four_sigma = 4 * np.sqrt(expected.pvalue / significance.DRAWS)
     assert gap.probability == pytest.approx(expected.pvalue, abs=four_sigma)
 
 
@@ -141,7 +141,7 @@ def test_without_runs_errors_are_gaussian() -> None:
     for sigmas in (0.5, 2.0, 2.5, 3.0):
         (gap,) = compare(theory(1.0, 0.1, times=one), theory(1.0 + 0.1 * sigmas, 0.0, times=one)).gaps
         expected = 2 * float(stats.norm.sf(sigmas))
-        assert gap.probability == pytest.approx(expected, abs=4 * np.sqrt(expected / comparison.DRAWS))
+        assert gap.probability == pytest.approx(expected, abs=4 * np.sqrt(expected / significance.DRAWS))
 
 
 def test_one_outlier_is_weighed_against_the_number_of_times() -> None:
@@ -152,7 +152,7 @@ def test_one_outlier_is_weighed_against_the_number_of_times() -> None:
         values[20] += 0.1 * sigmas
         (gap,) = compare(theory(1.0, 0.1, times=times), theory(values, times=times)).gaps
         sidak = 1 - (1 - 2 * stats.norm.sf(sigmas)) ** 50
-        slack = 4 * np.sqrt(2 * sidak / comparison.DRAWS) + 1 / comparison.DRAWS
+        slack = 4 * np.sqrt(2 * sidak / significance.DRAWS) + 1 / significance.DRAWS
         assert sidak - slack <= gap.probability <= 2 * sidak + slack
 
 
@@ -350,7 +350,7 @@ def test_several_others_get_a_sentence_each_and_share_the_level() -> None:
     assert [gap.agree for gap in found.gaps] == [True, False, True]
     assert not found.agree
     assert len(found.verdict.splitlines()) == 3
-    assert {gap.level for gap in found.gaps} == {comparison.LEVEL / 3}
+    assert {gap.level for gap in found.gaps} == {significance.LEVEL / 3}
     assert compare(theory(1.0, 0.1), theory(1.0), theory(1.01)).agree
 
 
@@ -486,7 +486,7 @@ def test_runs_that_share_seeds_across_sizes_are_paired() -> None:
         found = extrapolate([pair(p, p / 64 * shared) for p in SIZES])  # relative scatter 1/64 everywhere
         rejected += not found.vanishes
         deviations.append(found.gap[10] / found.uncertainty[10])
-    assert rejected <= stats.binom.ppf(0.9995, 60, comparison.LEVEL)
+    assert rejected <= stats.binom.ppf(0.9995, 60, significance.LEVEL)
     assert 0.8 < np.sqrt(np.mean(np.square(deviations))) < 1.2
 
 

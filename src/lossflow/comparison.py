@@ -13,14 +13,12 @@ import numpy.typing as npt
 
 from lossflow.description import Description, brief, coerce
 from lossflow.errors import InvalidInput, nearest
-from lossflow.keys import generator
+from lossflow.significance import LEVEL, condensed, judge, student
 from lossflow.trajectory import Trajectory
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-LEVEL = 0.01  # the chance that trajectories which do agree are said to disagree
-DRAWS = 20_000  # of the null distribution: at the level of 1% their own scatter moves the level by 0.07%
 ROUNDING = 1e-12  # of the largest value: what sums of many terms lose in double precision
 SAME_TIME = 1e-12  # relative difference of two times that are one time up to rounding
 POWERS = (-4.0, 8.0)  # where the power of a finite-size gap is looked for
@@ -235,13 +233,13 @@ def extrapolate(comparisons: Sequence[Comparison], size: str = "p", *, power: fl
     root = 1 / np.sqrt(series.shares)
     fit = np.linalg.pinv(design * root[:, None]) * root  # (gap, scaled slope) = fit @ gaps
     gap, scaled_slope = fit @ series.gaps
-    remaining = _judge(*series.combined(fit[:1]))
-    misfit = _judge(*series.combined(np.eye(sizes.size) - design @ fit))
+    remaining = judge(*series.combined(fit[:1]))
+    misfit = judge(*series.combined(np.eye(sizes.size) - design @ fit))
     measured, error = _measured_power(sizes, series)
 
     runs = series.differences.shape[1]
     vanishes = remaining.probability >= LEVEL
-    shrinks = measured > _student(runs) * error
+    shrinks = measured > student(runs) * error
     worst = int(np.argmax(np.abs(gap / remaining.uncertainty)))
     verdict = (
         f"The gap between {_name(gaps[0].reference)} and {_name(gaps[0].other)} "
@@ -281,7 +279,7 @@ def _gap(reference: Trajectory, other: Trajectory, observable: str, level: float
         runs = min(len(first), len(second))
         if _same_draws(reference.method, other.method):
             first, second = first[:runs], second[:runs]
-        differences = _condensed(second, runs) - _condensed(first, runs)
+        differences = condensed(second, runs) - condensed(first, runs)
     else:
         differences = second - a if len(second) else b - first
     difference = differences.mean(axis=0) if len(differences) else b - a
@@ -289,7 +287,7 @@ def _gap(reference: Trajectory, other: Trajectory, observable: str, level: float
     reference_error = _beyond_runs(reference.uncertainty[observable][here], first)
     other_error = _beyond_runs(other.uncertainty[observable][there], second)
     hidden = np.sqrt((reference_error / scale) ** 2 + (other_error / scale) ** 2 + ROUNDING**2)
-    found = _judge(difference / scale, differences / scale, hidden, level)
+    found = judge(difference / scale, differences / scale, hidden, level)
     return Gap(
         reference=reference,
         other=other,
@@ -307,76 +305,6 @@ def _gap(reference: Trajectory, other: Trajectory, observable: str, level: float
     )
 
 
-@dataclass(frozen=True)
-class _Judgment:
-    uncertainty: Array
-    probability: float
-    allowed: float
-
-
-def _judge(difference: Array, differences: Array, hidden: Array, level: float = LEVEL) -> _Judgment:
-    """The rule of `compare` for one vector of differences.
-
-    difference: shape (times,); differences: shape (runs, times), with `difference` as mean, or no rows; hidden: standard
-    errors > 0 that runs do not show.
-    """
-    runs = len(differences)
-    residual = differences - differences.mean(axis=0) if runs else differences
-    sampled = (residual**2).sum(axis=0) / (max(runs - 1, 1) * max(runs, 1))  # variance of the mean
-    variance = sampled + hidden**2
-    deviation = difference / np.sqrt(variance)
-    # the share of the difference that chance among runs explains turns with them, the rest belongs to the hidden error
-    turning = residual + difference * sampled / variance
-    peaks, means = _null(turning if difference.sum() > 0 else -turning, hidden)  # the same for a - b and b - a
-    peak_tails = _tails(np.append(peaks, np.abs(deviation).max()))
-    mean_tails = _tails(np.append(means, np.sqrt((deviation**2).mean())))
-    smaller = np.minimum(peak_tails, mean_tails)
-    critical = np.quantile(smaller, level)
-    return _Judgment(
-        uncertainty=np.sqrt(variance),
-        probability=float(np.mean(smaller <= smaller[-1])),
-        allowed=float(np.quantile(peaks, 1 - critical)),
-    )
-
-
-def _null(differences: Array, hidden: Array) -> tuple[Array, Array]:
-    """Largest and root-mean-square deviation for random rotations of the runs plus hidden errors, `DRAWS` of each.
-
-    A rotation among n Gaussian runs leaves their joint law unchanged; it turns the axis (1, ..., 1), along which the mean is
-    taken, into a random direction.
-    """
-    random = generator(0, 0, "comparison")
-    runs, count = differences.shape
-    squared = (differences**2).sum(axis=0)
-    frame = (
-        np.linalg.qr(differences, mode="r") if runs else differences
-    )  # the same geometry in as few dimensions as it has
-    peaks, means = np.empty(DRAWS), np.empty(DRAWS)
-    step = max(1, 2_000_000 // max(count, len(frame), 1))
-    for start in range(0, DRAWS, step):
-        draws = slice(start, min(start + step, DRAWS))
-        shape = (draws.stop - draws.start, count)
-        mean, variance = np.zeros(shape), np.broadcast_to(hidden**2, shape)
-        if runs:
-            direction = random.standard_normal((shape[0], len(frame)))
-            length = (direction**2).sum(axis=1)
-            if runs > len(frame):
-                length += random.chisquare(runs - len(frame), shape[0])
-            along = direction @ frame / np.sqrt(length)[:, None]
-            mean = along / math.sqrt(runs)
-            variance = np.maximum(squared - along**2, 0) / ((runs - 1) * runs) + hidden**2
-        noise = random.standard_normal(shape)
-        independent, common = mean + hidden * noise, mean + hidden * noise[:, :1]
-        peaks[draws] = np.sqrt((independent**2 / variance).max(axis=1))
-        means[draws] = np.sqrt((common**2 / variance).mean(axis=1))
-    return peaks, means
-
-
-def _tails(values: Array) -> Array:
-    """For each value the fraction of values that are at least as large."""
-    return 1 - np.searchsorted(np.sort(values), values) / values.size
-
-
 def _runs(trajectory: Trajectory, observable: str, at: Indices) -> Array:
     """Every run's values, shape (runs, times), if the trajectory keeps them and reports their mean; else no rows."""
     kept = trajectory.details.get("runs")
@@ -388,12 +316,6 @@ def _runs(trajectory: Trajectory, observable: str, at: Indices) -> Array:
     # the mean of runs summed in another order
     close = np.abs(chosen.mean(axis=0) - values) <= ROUNDING * np.abs(chosen).max()
     return chosen if close.all() else nothing
-
-
-def _condensed(runs: Array, count: int) -> Array:
-    """`count` independent vectors with the mean of all runs and the variance of that mean (Scheffe, 1943)."""
-    head = runs[:count]
-    return runs.mean(axis=0) + math.sqrt(count / len(runs)) * (head - head.mean(axis=0))
 
 
 def _beyond_runs(uncertainty: Array, runs: Array) -> Array:
@@ -512,7 +434,7 @@ class _GapsBySize:
     shares: Array  # of each size in the sampling variance, averaged over times
 
     def combined(self, weights: Array) -> tuple[Array, Array, Array]:
-        """Linear combinations of sizes, one after the other along time, as `_judge` takes them."""
+        """Linear combinations of sizes, one after the other along time, as `judge` takes them."""
         difference = (weights @ self.gaps).reshape(-1)
         differences = np.einsum("ck,krt->rct", weights, self.differences)
         hidden = (weights @ self.reference_error) ** 2 + weights**2 @ self.other_error**2
@@ -538,7 +460,7 @@ def _aligned(gaps: Sequence[Gap]) -> _GapsBySize:
     count = min(len(gap.differences) for gap in gaps)
     rows, other_errors = [], []
     for gap, place, base in zip(gaps, places, bases, strict=True):
-        rows.append(_condensed(gap.differences[:, place], count) / base if count else np.empty((0, times.size)))
+        rows.append(condensed(gap.differences[:, place], count) / base if count else np.empty((0, times.size)))
         sampled = gap.differences[:, place].var(axis=0, ddof=1) / len(gap.differences) if len(gap.differences) else 0.0
         other_errors.append(np.sqrt(gap.other_error[place] ** 2 + (0.0 if count else sampled)) / base)
     differences, other_error = np.stack(rows), np.stack(other_errors)
@@ -592,13 +514,6 @@ def _best_power(sizes: Array, gaps: Array, of_sizes: Array, of_times: Array) -> 
         best = int(np.argmax(explained))
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
     return float((low + high) / 2)
-
-
-def _student(runs: int) -> float:
-    """The one-sided quantile at `LEVEL` of a statistic whose error comes from `runs` runs (0: it is known)."""
-    from scipy.special import ndtri, stdtrit
-
-    return float(stdtrit(runs - 1, 1 - LEVEL) if runs else ndtri(1 - LEVEL))
 
 
 def _only_gap(comparison: Comparison) -> Gap:

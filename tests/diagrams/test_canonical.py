@@ -97,7 +97,6 @@ def test_equal_exactly_if_networkx_finds_an_isomorphism_among_relatives(seed: in
 @pytest.mark.parametrize("seed", range(30))
 def test_equal_exactly_if_nauty_agrees(seed: int) -> None:
     """Larger bipartite diagrams like those of the decompositions, regular ones among them, against pynauty's certificates."""
-    pytest.importorskip("pynauty", reason="an oracle that needs a C compiler")
     random = Random(seed)
     h, p = random.randint(2, 5), random.randint(3, 8)
     degree = random.choice([2, 3, 4])
@@ -220,7 +219,7 @@ def incidence(structure: Structure) -> nx.Graph:
 
 def certificate(structure: Structure) -> tuple[object, ...]:
     """pynauty's canonical certificate of the incidence graph of two-slot edges, colored by kind and edge color."""
-    import pynauty
+    pynauty = pytest.importorskip("pynauty", reason="an oracle that needs a C compiler")
 
     kinds, edges, _ = structure
     total = len(kinds) + len(edges)
