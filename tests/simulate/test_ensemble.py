@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,14 @@ class Saves:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint many times a second."""
+    """A checkpoint every few steps, however fast the machine is: every step takes at least a fifth of the interval."""
+    original = Flow._step
+
+    def step(self: Flow) -> None:
+        original(self)
+        time.sleep(0.004)
+
+    monkeypatch.setattr(Flow, "_step", step)
     monkeypatch.setattr(Checkpoint, "interval", 0.02)
     monkeypatch.setattr(Checkpoint, "share", 1.0)
     monkeypatch.setattr(ensemble, "PATIENCE", 0.005)
@@ -204,12 +212,22 @@ import numpy as np
 import lossflow as lf
 from lossflow.checkpoint import Checkpoint
 from lossflow.simulate import ensemble
+from lossflow.simulate.flow import Flow
 
 problem = lf.PolynomialProblem(lf.CPDecomposition(order=4).as_diagrams())
 method = lf.Simulation({"p": 20, "H": 24, "sigma2": 0.05}, runs=8, seed=1, tolerance=1e-12)
 times = np.linspace(-0.01, 100, 40)
 lf.solve(problem, method, times[:1])  # all modules are loaded before the first fork
 Checkpoint.interval, Checkpoint.share, ensemble.PATIENCE = 0.01, 0.5, 0.002
+original = Flow._step
+
+
+def step(flow):
+    original(flow)
+    time.sleep(0.001)  # thousands of steps: no machine is so fast that it finishes between twenty kills
+
+
+Flow._step = step
 
 
 def attempt():
