@@ -115,7 +115,7 @@ def _next_term(c: Array, x: Array) -> Array:
     y = np.abs(x)
     factor = np.where(y > 0, growth * y, 0.0) if np.isfinite(growth) else np.where(y > 0, np.inf, 0.0)
     tail = np.where(factor < 1, factor / np.maximum(1 - factor, 0.05), np.inf)
-    return np.where(y > 0, envelope[-1] * y**order * np.where(y > 0, tail, 0.0), 0.0)
+    return envelope[-1] * y**order * np.where(y > 0, tail, 0.0)
 
 
 def _envelope(size: Array) -> Array:

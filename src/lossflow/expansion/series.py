@@ -57,10 +57,7 @@ class LossSeries:
         break an assumption.
         """
         values = self._checked(sizes)
-        return tuple(
-            sum((c * _monomial(values, self.variables, e) for e, c in y.items()), Fraction(0))
-            for y in self.coefficients
-        )
+        return tuple(SizePolynomial(self.variables, y).at(values) for y in self.coefficients)
 
     def pareto(self, s: int) -> set[Exponent]:
         """The leading exponents of Y_s: maximal in the growing sizes within each power of the variances.
@@ -193,16 +190,6 @@ def _ring_scale(problem: AbstractProblem) -> Fraction | None:
         case CPDecomposition(order=2, symmetric=True, target=Identity(scale=scale)):
             return scale
     return None
-
-
-def _monomial(values: Mapping[str, Fraction], names: Sequence[str], exponent: Exponent) -> Fraction:
-    result = Fraction(1)
-    for name, power in zip(names, exponent, strict=True):
-        if power:
-            if values[name] == 0 and power < 0:
-                raise InvalidInput(f"the series holds {name}^{power}: {name} must not be zero")
-            result *= values[name] ** power
-    return result
 
 
 def _require_assumption(assumption: str, values: Mapping[str, Fraction]) -> None:
