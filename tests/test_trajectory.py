@@ -124,8 +124,11 @@ def test_details_keep_their_precision() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"values": {"loss": np.ones(4)}}, r"'loss' must have the shape \(5,\) of the times"),
-        ({"uncertainty": {"loss": np.ones((5, 1))}}, r"'loss' must have the shape \(5,\) of the times"),
+        ({"values": {"loss": np.ones(4)}}, r"'loss' and its uncertainty must begin with the shape \(5,\) of the times"),
+        (
+            {"uncertainty": {"loss": np.ones((5, 1))}},
+            r"'loss' and its uncertainty must begin with the shape \(5,\) of the times",
+        ),
         ({"uncertainty": {}}, "needs an uncertainty for each value"),
         ({"uncertainty": {"mse": np.ones(5)}}, "needs an uncertainty for each value"),
         ({"uncertainty": {"loss": np.array([0, 0, -1, 0, 0])}}, "uncertainty of 'loss' must be >= 0"),
@@ -302,3 +305,52 @@ def test_an_end_state_that_was_not_found_is_data() -> None:
     assert math.isnan(lost.values["mse"])
     assert not lost.status
     assert lost == pickle.loads(pickle.dumps(lost))
+
+
+# matrices, such as the overlaps of several columns
+
+
+def matrices() -> lf.Trajectory:
+    overlap = np.arange(20.0).reshape(5, 2, 2)
+    runs = np.stack([overlap - 1, overlap + 1])
+    return trajectory(
+        values={"loss": np.exp(-TIMES), "overlap": overlap},
+        uncertainty={"loss": np.full(5, 0.1), "overlap": np.ones((5, 2, 2))},
+        details={"runs": {"overlap": runs}},
+    )
+
+
+def test_an_entry_of_a_matrix_is_a_trajectory_with_its_runs() -> None:
+    entry = matrices().entry("overlap[1, 0]")
+    assert set(entry.values) == {"overlap[1, 0]"}
+    np.testing.assert_array_equal(entry.values["overlap[1, 0]"], 2 + 4 * np.arange(5.0))
+    np.testing.assert_array_equal(entry.details["runs"]["overlap[1, 0]"].mean(axis=0), entry.values["overlap[1, 0]"])
+    assert lf.compare(matrices(), matrices(), observable="overlap[0, 1]").agree
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("overlap", r"write 'overlap\[0, 0\]' for one number"),
+        ("overlap[2, 0]", "has the shape"),
+        ("overlap[x]", "has the shape"),
+        ("loss[0]", "write 'loss' for one number"),
+        ("overlp[0, 0]", "has no 'overlp'; nearest|has no 'overlp'"),
+    ],
+)
+def test_a_wrong_entry_is_answered_with_the_right_one(name: str, message: str) -> None:
+    with pytest.raises(lf.InvalidInput, match=message):
+        matrices().entry(name)
+
+
+def test_a_matrix_must_cover_all_times_and_its_uncertainty_all_entries() -> None:
+    with pytest.raises(lf.InvalidInput, match="must begin with the shape"):
+        trajectory(values={"m": np.ones((4, 2))}, uncertainty={"m": np.ones((4, 2))})
+    with pytest.raises(lf.InvalidInput, match="must begin with the shape"):
+        trajectory(values={"m": np.ones((5, 2))}, uncertainty={"m": np.ones(5)})
+
+
+def test_matrices_survive_files_and_have_named_axes(tmp_path: Any) -> None:
+    lf.save(matrices(), tmp_path / "m.nc")
+    assert lf.load(tmp_path / "m.nc").identical(matrices())
+    assert matrices().to_xarray()["overlap"].dims == ("time", "overlap_0", "overlap_1")

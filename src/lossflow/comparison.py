@@ -151,7 +151,8 @@ class Gap:
 def compare(reference: Trajectory, *others: Trajectory, observable: str = "loss") -> Comparison:
     """Whether |other - reference| <= what chance and the stated uncertainties allow, for each of `others`.
 
-    reference, others: trajectories; observable: the name of what is compared, a key of their `values`.
+    reference, others: trajectories; observable: the name of what is compared, a key of their `values`, with a place for one
+    entry of a matrix: "overlap[0, 1]".
 
     All trajectories must answer the same problem under the same dynamics, at the same sizes where their methods have sizes,
     in the same unit of time. They are compared at their common times where both have a value.
@@ -221,7 +222,7 @@ def extrapolate(comparisons: Sequence[Comparison], size: str = "p", *, power: fl
     Raises `InvalidInput` for fewer than three sizes or comparisons that do not belong together.
     """
     gaps = [_only_gap(comparison) for comparison in comparisons]
-    sizes = np.array([_sizes(gap.other.method).get(size, math.nan) for gap in gaps])
+    sizes = np.array([gap.other.method.known_sizes.get(size, math.nan) for gap in gaps])
     _require_one_family(gaps, sizes, size)
     power = coerce(power, float, "power")
     if not 0 < power < math.inf:
@@ -269,9 +270,7 @@ def extrapolate(comparisons: Sequence[Comparison], size: str = "p", *, power: fl
 
 def _gap(reference: Trajectory, other: Trajectory, observable: str, level: float) -> Gap:
     _require_same_question(reference, other)
-    for trajectory in (reference, other):
-        if observable not in trajectory.values:
-            raise InvalidInput(f"{_name(trajectory)} has no {observable!r}; {nearest(observable, trajectory.values)}")
+    reference, other = reference.entry(observable), other.entry(observable)
     here, there, left_out = _compared(reference, other, observable)
     a, b = reference.values[observable][here], other.values[observable][there]
     first, second = _runs(reference, observable, here), _runs(other, observable, there)
@@ -334,15 +333,11 @@ def _settings(method: Description) -> dict[str, Any]:
     return {f.name: getattr(method, f.name) for f in fields(method)}  # type: ignore[arg-type]
 
 
-def _sizes(method: Description) -> Mapping[str, float]:
-    return _settings(method).get("sizes") or {}
-
-
 def _require_same_question(a: Trajectory, b: Trajectory) -> None:
     for role, one, two in (("problems", a.problem, b.problem), ("dynamics", a.dynamics, b.dynamics)):
         if one != two:
             raise InvalidInput(f"the {role} differ: {_contrast(one, two)}; theory and experiment must share them")
-    one, two = _sizes(a.method), _sizes(b.method)
+    one, two = a.method.known_sizes, b.method.known_sizes
     differing = [
         f"{name} = {one[name]:g} against {two[name]:g}" for name in one if name in two and one[name] != two[name]
     ]
@@ -524,8 +519,9 @@ def _only_gap(comparison: Comparison) -> Gap:
 
 def _require_one_family(gaps: Sequence[Gap], sizes: Array, size: str) -> None:
     for gap in gaps:
-        if size not in _sizes(gap.other.method):
-            raise InvalidInput(f"{_name(gap.other)} has no size {size!r}; {nearest(size, _sizes(gap.other.method))}")
+        known = gap.other.method.known_sizes
+        if size not in known:
+            raise InvalidInput(f"{_name(gap.other)} has no size {size!r}; {nearest(size, known)}")
         _require_same_problem(gaps[0], gap)
     if len(set(sizes)) != len(sizes) or len(sizes) < 3:
         raise InvalidInput(

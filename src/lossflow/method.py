@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +25,11 @@ class AbstractMethod(Description):
     """
 
     language: ClassVar[str]
+
+    @property
+    def known_sizes(self) -> Mapping[str, float]:
+        """The sizes at which this method answers; empty for one that answers in a limit without any."""
+        return getattr(self, "sizes", {})
 
     def solve(self, problem: AbstractProblem, times: npt.NDArray[np.float64], dynamics: AbstractDynamics) -> Trajectory:
         """The trajectory at `times`, which the front door has checked. Use `lossflow.solve`."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from lossflow.description import Description, SizeMap
+from lossflow.description import SizeMap
 from lossflow.errors import InvalidInput, UnknownName, nearest
 from lossflow.trajectory import Trajectory
 
@@ -189,15 +189,15 @@ class _Look(NamedTuple):
 
 def _looks(trajectories: Sequence[Trajectory]) -> list[_Look]:
     """One color per system; one line style per method within it. A single system gives its color range to the methods."""
-    systems: list[Any] = []
+    systems: list[Trajectory] = []
     seen: dict[int, int] = {}
     looks = []
-    several = len({_system(trajectory) for trajectory in trajectories}) > 1
+    for trajectory in trajectories:
+        if not any(_is_same_system(trajectory, other) for other in systems):
+            systems.append(trajectory)
     for place, trajectory in enumerate(trajectories):
-        system = _system(trajectory)
-        if system not in systems:
-            systems.append(system)
-        color = systems.index(system) if several else place
+        system = next(k for k, other in enumerate(systems) if _is_same_system(trajectory, other))
+        color = system if len(systems) > 1 else place
         rank = seen.get(color, 0)
         if not _is_experiment(trajectory):
             seen[color] = rank + 1
@@ -205,19 +205,16 @@ def _looks(trajectories: Sequence[Trajectory]) -> list[_Look]:
     return looks
 
 
-def _system(trajectory: Trajectory) -> Any:
-    return (trajectory.problem, _sizes(trajectory.method), trajectory.dynamics)
-
-
-def _sizes(method: Description) -> SizeMap | None:
-    named = {f.name: getattr(method, f.name) for f in fields(method)}  # type: ignore[arg-type]
-    sizes = named.get("sizes")
-    return sizes if isinstance(sizes, SizeMap) else None
+def _is_same_system(a: Trajectory, b: Trajectory) -> bool:
+    """Whether they answer one question; a method without sizes answers for all of them."""
+    one, two = a.method.known_sizes, b.method.known_sizes
+    return a.problem == b.problem and a.dynamics == b.dynamics and (one == two or not one or not two)
 
 
 def _shared_sizes(trajectories: Sequence[Trajectory]) -> SizeMap | None:
-    found = [_sizes(trajectory.method) for trajectory in trajectories]
-    return found[0] if all(sizes == found[0] for sizes in found) else None
+    """The sizes of all methods that have sizes, if they are the same."""
+    found = [sizes for sizes in (trajectory.method.known_sizes for trajectory in trajectories) if sizes]
+    return SizeMap(found[0]) if found and all(sizes == found[0] for sizes in found) else None
 
 
 def _is_experiment(trajectory: Trajectory) -> bool:
@@ -231,17 +228,17 @@ def _label(trajectory: Trajectory, with_sizes: bool) -> str:
     parts = [type(method).__name__]
     parts += [f"{name} {settings[name]}" for name in ("order", "regime", "resummation") if name in settings]
     parts += [f"{len(next(iter(trajectory.details['runs'].values())))} runs"] if _is_experiment(trajectory) else []
-    sizes = _sizes(method)
-    parts += [format_sizes(sizes)] if sizes is not None and with_sizes else []
+    parts += [format_sizes(method.known_sizes)] if method.known_sizes and with_sizes else []
     return ", ".join(parts)
 
 
 def _values(trajectory: Trajectory, observable: str, per: str | None) -> tuple[Array, Array]:
-    if observable not in trajectory.values:
+    if observable.partition("[")[0] not in trajectory.values:
         raise UnknownName(f"{trajectory!r} has no observable {observable!r}; {nearest(observable, trajectory.values)}")
+    trajectory = trajectory.entry(observable)
     divisor = 1.0
     if per is not None:
-        sizes = _sizes(trajectory.method) or SizeMap({})
+        sizes = trajectory.method.known_sizes
         if per not in sizes:
             raise UnknownName(f"{trajectory.method!r} has no size {per!r}; {nearest(per, sizes)}")
         divisor = sizes[per]

@@ -255,7 +255,11 @@ def _as_netcdf(arrays: Mapping[str, Array], document: bytes, labels: Mapping[str
                         group.dimensions[axis] = length
                 group.create_variable(own, axes, data=array, fletcher32=True)
             else:
-                file.create_variable(own, ("time",), data=array, fletcher32=True)
+                axes = tuple(f"{own.removesuffix('_uncertainty')}_{k}" for k in range(array.ndim - 1))
+                for axis, length in zip(axes, array.shape[1:], strict=True):
+                    if axis not in file.dimensions:
+                        file.dimensions[axis] = length
+                file.create_variable(own, ("time", *axes), data=array, fletcher32=True)
     return buffer.getvalue()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_check
 
 import numpy as np
 
-from lossflow.description import Description, SizeMap, coerce
+from lossflow.description import SizeMap, coerce
 from lossflow.dynamics import AbstractDynamics
 from lossflow.errors import InvalidInput, nearest
 from lossflow.problem import AbstractProblem
@@ -96,8 +96,9 @@ class Trajectory:
     """Observables over time: `values[name]` at `times`, each with one standard error of the *total* error beside it.
 
     times: strictly monotone, in the unit of the problem's flow (see `in_units_of`). values, uncertainty: mappings from
-    the observable's name ("loss", ...) to arrays of the shape of `times`, float64 and read-only; the uncertainty covers
-    sampling, discretization, truncation and neglected orders. problem, method, dynamics: what was asked. status: truthy
+    the observable's name ("loss", ...) to arrays over `times`, float64 and read-only; matrices, such as the overlaps of several
+    columns, have the shape (times, rows, columns), and `entry("overlap[0, 1]")` takes one number out of them. The uncertainty
+    covers sampling, discretization, truncation and neglected orders. problem, method, dynamics: what was asked. status: truthy
     when complete, otherwise values beyond `status.last_time` are NaN. details: what else the method knows (simulations
     keep `details["runs"]`: every run's values).
     references: keys of docs/references.bib. Two trajectories are equal when `identical`.
@@ -127,11 +128,14 @@ class Trajectory:
         beyond = _beyond(self.times, self.status.last_time)
         for name, values in self.values.items():
             errors = self.uncertainty[name]
-            if values.shape != self.times.shape or errors.shape != self.times.shape:
-                raise InvalidInput(f"{name!r} must have the shape {self.times.shape} of the times")
+            if values.shape[:1] != self.times.shape or errors.shape != values.shape:
+                raise InvalidInput(
+                    f"{name!r} and its uncertainty must begin with the shape {self.times.shape} of the times"
+                )
             unknown = np.isnan(values)
             if self.status and unknown.any():
-                raise InvalidInput(f"{name!r} is NaN at t = {self.times[unknown][0]}, yet the status is complete")
+                where = self.times[unknown.reshape(self.times.size, -1).any(axis=1)][0]
+                raise InvalidInput(f"{name!r} is NaN at t = {where}, yet the status is complete")
             if not unknown[beyond].all():
                 raise InvalidInput(
                     f"{name!r} has values beyond the last time {self.status.last_time}; they must be NaN"
@@ -153,13 +157,45 @@ class Trajectory:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def entry(self, name: str) -> Trajectory:
+        """The trajectory of one number: "loss", or "overlap[0, 1]" for an entry of a matrix; runs are cut alike.
+
+        Raises `InvalidInput` for an observable that is not there, or a matrix without the place of the entry.
+        """
+        stem, _, place = name.partition("[")
+        if stem not in self.values:
+            raise InvalidInput(f"{type(self.method).__name__} has no {stem!r}; {nearest(stem, self.values)}")
+        shape = self.values[stem].shape[1:]
+        try:
+            index = tuple(int(part) for part in place.rstrip("] ").split(",")) if place else ()
+        except ValueError:
+            index = None
+        if index is None or len(index) != len(shape) or not all(0 <= k < n for k, n in zip(index, shape, strict=True)):
+            example = f"{stem}[{', '.join('0' * len(shape))}]" if shape else stem
+            raise InvalidInput(
+                f"{stem!r} has the shape {shape} at each time: write {example!r} for one number, got {name!r}"
+            )
+        cut = (slice(None), *index)
+        details = dict(self.details)
+        kept = self.details.get("runs")
+        if isinstance(kept, Mapping):
+            details["runs"] = {name: kept[stem][(slice(None), *cut)]} if stem in kept else {}
+        return replace(
+            self,
+            values={name: self.values[stem][cut]},
+            uncertainty={name: self.uncertainty[stem][cut]},
+            details=details,
+        )
+
     def in_units_of(self, T: float | TimeScale) -> Trajectory:
         """The same values over times t / T; `details["time_unit"]` remembers T in the problem's own unit.
 
         T: a time > 0, or a time scale, taken at the method's sizes. Raises `InvalidInput` for a T that is not a positive number.
         """
         if isinstance(T, TimeScale) and not isinstance(T, numbers.Real):
-            T = T.at(_sizes(self.method))
+            if not self.method.known_sizes:
+                raise InvalidInput(f"{self.method!r} has no sizes at which to take the time scale; give a number")
+            T = T.at(self.method.known_sizes)
         unit = coerce(T, float, "the unit of time")
         if not 0 < unit < math.inf:
             raise InvalidInput(f"the unit of time must be a positive number, got {unit!r}")
@@ -172,11 +208,17 @@ class Trajectory:
         )
 
     def to_xarray(self) -> xarray.Dataset:
-        """An `xarray.Dataset` over "time": one variable per observable and one called `<observable>_uncertainty`."""
+        """An `xarray.Dataset` over "time": one variable per observable and one called `<observable>_uncertainty`.
+
+        Further axes of a matrix are called `<observable>_0`, `<observable>_1`.
+        """
         import xarray
 
-        variables = {name: ("time", values) for name, values in self.values.items()}
-        variables |= {f"{name}_uncertainty": ("time", errors) for name, errors in self.uncertainty.items()}
+        variables = {}
+        for name, values in self.values.items():
+            axes = ("time", *(f"{name}_{k}" for k in range(values.ndim - 1)))
+            variables[name] = (axes, values)
+            variables[f"{name}_uncertainty"] = (axes, self.uncertainty[name])
         attributes = {
             "problem": repr(self.problem),
             "method": repr(self.method),
@@ -263,13 +305,6 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, complex) and isinstance(b, complex):
         return _same(a.real, b.real) and _same(a.imag, b.imag)
     return type(a) is type(b) and a == b
-
-
-def _sizes(method: Description) -> Mapping[str, float]:
-    for f in fields(method):  # type: ignore[arg-type]
-        if f.name == "sizes":
-            return getattr(method, "sizes")  # noqa: B009
-    raise InvalidInput(f"{method!r} has no sizes at which to take the time scale; give a number")
 
 
 __all__ = ["COMPLETE", "EndState", "FrozenMapping", "Status", "TimeScale", "Trajectory"]

@@ -92,9 +92,9 @@ def test_the_errors_are_differences_to_embedded_methods(error: tableau.Row, orde
 @pytest.mark.parametrize("x", [0.0, 0.1, 0.37, 0.5, 0.9, 1.0])
 def test_the_dense_output_has_order_seven(x: float) -> None:
     """With the weights as the integrator uses them."""
-    from lossflow.simulate.flow import K1, SLOTS, _dense_weights
+    from lossflow.simulate.stages import K1, SLOTS, dense_weights
 
-    slots = _dense_weights(np.array([x]))[0]
+    slots = dense_weights(np.array([x]))[0]
     weights = np.zeros(16)
     weights[0] = slots[K1]
     weights[3:] = slots[3:SLOTS]

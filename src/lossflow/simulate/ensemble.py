@@ -18,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lossflow.checkpoint import Checkpoint
+from lossflow.errors import InvalidInput
 from lossflow.progress import progress
-from lossflow.simulate.flow import COMPLETE, RUNNING, SLOTS, Flow, Legs, at_start
+from lossflow.simulate.flow import COMPLETE, RUNNING, Flow, Legs, at_start
 from lossflow.simulate.gradients import Program
 from lossflow.simulate.memory import SHARE, available_memory, require_memory
+from lossflow.simulate.stages import SLOTS, AbstractStages, HostStages
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -52,12 +54,19 @@ class Ensemble(NamedTuple):
 
 
 def run_ensemble(
-    program: Program, sample: Sample, runs: int, times: Array, tolerance: float, checkpoint: Checkpoint
+    program: Program,
+    sample: Sample,
+    runs: int,
+    times: Array,
+    tolerance: float,
+    checkpoint: Checkpoint,
+    accelerated: bool = False,
 ) -> Ensemble:
     """The loss of runs 0, ..., runs - 1 at `times`, strictly monotone and of any sign.
 
     sample: from the number of a run to its tensors at time 0. checkpoint: where an interrupted computation is saved; the same
-    call goes on from there and gives the same bits. Raises `InvalidInput` when one run does not fit into memory.
+    call goes on from there and gives the same bits. accelerated: whether JAX does the arithmetic, on whatever device it has.
+    Raises `InvalidInput` when one run does not fit into memory.
     """
     require_memory(80.0 * runs * len(times), f"the record of {runs} runs at {len(times)} times")
     directions = _directions(times)
@@ -67,7 +76,7 @@ def run_ensemble(
         targets[direction, : len(chosen)] = chosen
     rows = np.array([(run, direction) for run in range(runs) for direction in directions], np.int64)
     legs = at_start(2 * rows[:, 1] - 1, targets[rows[:, 1]], np.zeros((len(rows), 0)), np.zeros((len(rows), 0)))
-    legs = _Crew(program, sample, rows[:, 0], legs, tolerance, checkpoint).run()
+    legs = _Crew(program, sample, rows[:, 0], legs, tolerance, checkpoint, accelerated).run()
 
     unknown = np.full((runs, len(times)), np.nan)
     ensemble = Ensemble(
@@ -120,6 +129,26 @@ def grouping(program: Program, legs: int) -> tuple[int, int]:
     return threads, max(1, min(-(-legs // threads), int(LARGEST_STEP / work), fitting // threads))
 
 
+def legs_on_device(program: Program, legs: int) -> int:
+    """How many legs share an evaluation on an accelerator: as many as its memory holds."""
+    from lossflow.simulate.device import free_memory
+
+    free = free_memory()
+    needed = bytes_per_leg(program)
+    if needed > SHARE * free:
+        raise InvalidInput(
+            f"one run at these sizes would need {needed / 2**30:.3g} GiB of the accelerator's memory, and "
+            f"{SHARE * free / 2**30:.3g} GiB may be taken; choose smaller sizes"
+        )
+    return max(1, min(legs, int(SHARE * free / needed)))
+
+
+def _device_stages() -> Callable[[Program, Array, Array], AbstractStages]:
+    from lossflow.simulate.device import DeviceStages
+
+    return DeviceStages
+
+
 class _Batch:
     """Some legs that are integrated together, by whichever thread is free."""
 
@@ -130,7 +159,7 @@ class _Batch:
     def advance(self) -> bool:
         """Go on until the crew pauses; whether all legs have ended."""
         if self.flow is None:
-            self.flow = Flow(self.crew.program, self._legs(), self.crew.tolerance)
+            self.flow = Flow(self.crew.program, self._legs(), self.crew.tolerance, self.crew.stages)
         return self.flow.advance(self.crew.pause.is_set)
 
     def current_states(self) -> dict[int, Array]:
@@ -155,12 +184,20 @@ class _Crew:
     """Threads that work through the batches of an ensemble and stop together when its state is to be saved."""
 
     def __init__(
-        self, program: Program, sample: Sample, runs: Integers, legs: Legs, tolerance: float, checkpoint: Checkpoint
+        self,
+        program: Program,
+        sample: Sample,
+        runs: Integers,
+        legs: Legs,
+        tolerance: float,
+        checkpoint: Checkpoint,
+        accelerated: bool,
     ) -> None:
         self.program, self.sample, self.runs, self.legs, self.tolerance = program, sample, runs, legs, tolerance
         self.checkpoint = checkpoint
         self.pause = Event()
-        self.threads, size = grouping(program, len(runs))
+        self.stages = _device_stages() if accelerated else HostStages
+        self.threads, size = (1, legs_on_device(program, len(runs))) if accelerated else grouping(program, len(runs))
         states = self._resume()
         waiting = np.flatnonzero(self.legs.outcome == RUNNING)
         started = np.array([int(row) in states for row in waiting], bool)

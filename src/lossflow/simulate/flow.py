@@ -23,9 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lossflow.simulate.dormand_prince import ERROR_3, ERROR_5, A, B, D, Row
-from lossflow.simulate.evaluation import Evaluator
 from lossflow.simulate.gradients import Program
+from lossflow.simulate.stages import AbstractStages, HostStages, dense_weights
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -95,18 +94,18 @@ class Flow:
     The steps of a leg do not depend on which other legs are integrated with it, nor on interruptions: the bits are the same.
     """
 
-    def __init__(self, program: Program, legs: Legs, tolerance: float) -> None:
+    def __init__(
+        self,
+        program: Program,
+        legs: Legs,
+        tolerance: float,
+        stages: Callable[[Program, Array, Array], AbstractStages] = HostStages,
+    ) -> None:
         self.program = program
         self.tolerance = tolerance
         self._legs = Legs._make(map(np.array, legs))
         self._rows = np.flatnonzero(legs.outcome == RUNNING)
-        n = len(self._rows)
-        self._gradient = Evaluator(program.gradient, n)
-        self._loss = Evaluator(program.diagrams, n)
-        self._slopes = np.zeros((n, SLOTS, program.weights))
-        self._change = np.zeros((n, program.weights))
-        self._error = np.zeros((n, program.weights))
-        self._slopes[:, HERE] = legs.state[self._rows]
+        self._stages = stages(program, legs.state[self._rows], legs.frozen[self._rows])
         self._load()
         self._begin()
 
@@ -131,56 +130,35 @@ class Flow:
 
     def _begin(self) -> None:
         """The slope at the current state; for legs that have not started, the loss at time 0 and the first step."""
-        n = len(self._rows)
-        if n == 0:
+        if len(self._rows) == 0:
             return
         with np.errstate(all="ignore"):
-            np.copyto(self._gradient.state[:n], self._slopes[:n, HERE])
-            self._gradient.run(n)
-            np.copyto(self._slopes[:n, K1], self._gradient.result[:n])
-            size, slope = _norm(self._slopes[:n, HERE]), _norm(self._slopes[:n, K1])
+            size, slope = self._stages.begin()
             first = np.where(slope > 0, FIRST_STEP * size / slope, self._last)
             first = np.where((slope > 0) & (size == 0), FIRST_STEP * self._last, first)
             self._length = np.where(self._length == 0, np.minimum(first, self._last), self._length)
             at_zero = np.flatnonzero((self._time == 0) & (self._targets[:, 0] == 0) & (self._reached == 0))
-            self._loss.state[: len(at_zero)] = self._slopes[at_zero, HERE]
-            self._record(at_zero)
+            if len(at_zero):
+                self._record(at_zero, self._stages.diagrams_here(at_zero))
             failed = np.where(np.isfinite(slope), RUNNING, OVERFLOWN)
         self._finish(np.where(self._reached == self._count, COMPLETE, failed), self._time)
 
     def _step(self) -> None:
         """One step of every leg; those whose error is too large stay and try a shorter one."""
-        n = len(self._rows)
-        slopes, state = self._slopes[:n], self._gradient.state[:n]
         length = np.minimum(self._length, self._last - self._time)
         descending = self._legs.direction[self._rows] > 0
         signed = np.where(descending, -length, length)  # the slopes are gradients
-        weights = STAGES * signed[:, None, None]
-        weights[:, :, HERE] = 1.0
-        for stage, (first, last, slot) in enumerate(STAGE_SLOTS):
-            np.matmul(weights[:, stage, None, first:last], slopes[:, first:last], state[:, None])
-            self._gradient.run(n)
-            np.copyto(slopes[:, slot], self._gradient.result[:n])
-        change, error = self._change[:n], self._error[:n]
-        np.matmul(STEP_WEIGHTS[K1:K13] * signed[:, None, None], slopes[:, K1:K13], change[:, None])
-        np.matmul(ERROR_WEIGHTS[0], slopes[:, K1:K13], error)
-        fifth = _norm(error)
-        np.matmul(ERROR_WEIGHTS[1], slopes[:, K1:K13], error)
-        third = _norm(error)
+        trial = self._stages.attempt(signed)
+        fifth, third = trial.fifth, trial.third
         estimate = length * fifth**2 / np.sqrt(fifth**2 + 0.01 * third**2)
         estimate[(fifth == 0) & (third == 0)] = 0.0
-        moved = _norm(change)
-        arrival = np.add(slopes[:, HERE], change, change)
-        size = _norm(arrival)
-        ratio = np.where(estimate == 0, 0.0, estimate / (LOCAL_SHARE * self.tolerance * moved + ROUNDING * size))
-        np.copyto(state, arrival)
-        self._gradient.run(n)
-        np.copyto(slopes[:, K13], self._gradient.result[:n])
-        growth = np.where(descending, -1.0, 1.0) * _dot(slopes[:, K13], arrival)  # d(|u|^2/2)/ds
-        taken = (ratio <= 1) & np.isfinite(growth) & (size < np.inf)
-        self._move(taken, length, signed, arrival)
+        allowed = LOCAL_SHARE * self.tolerance * trial.moved + ROUNDING * trial.size
+        ratio = np.where(estimate == 0, 0.0, estimate / allowed)
+        growth = np.where(descending, -1.0, 1.0) * trial.growth  # d(|u|^2/2)/ds
+        taken = (ratio <= 1) & np.isfinite(growth) & (trial.size < np.inf)
+        self._move(taken, length, signed)
         self._length = self._next_length(taken, ratio, length)
-        self._judge(taken, size, growth)
+        self._judge(taken, trial.size, growth)
 
     def _next_length(self, taken: npt.NDArray[np.bool_], ratio: Array, length: Array) -> Array:
         """The step to try next: where the right step has become shorter, it is expected to go on doing so."""
@@ -191,65 +169,32 @@ class Flow:
         self._right = np.where(taken, right, self._right)
         return SAFETY * np.maximum(expected, SHRINK * length)
 
-    def _move(self, taken: npt.NDArray[np.bool_], length: Array, signed: Array, arrival: Array) -> None:
+    def _move(self, taken: npt.NDArray[np.bool_], length: Array, signed: Array) -> None:
         """Take the steps that were good enough; note the loss at the targets they pass."""
-        n = len(self._rows)
         time = np.where(length == self._last - self._time, self._last, self._time + length)
         passed = np.where(taken, np.sum(self._targets <= time[:, None], axis=1), self._reached)
         if (passed > self._reached).any():
-            self._interpolate(passed, time, length, signed, arrival)
-        if taken.all():
-            np.copyto(self._slopes[:n, HERE], arrival)
-            np.copyto(self._slopes[:n, K1], self._slopes[:n, K13])
-        else:
-            self._slopes[:n, HERE][taken] = arrival[taken]
-            self._slopes[:n, K1][taken] = self._slopes[:n, K13][taken]
+            self._interpolate(passed, time, length, signed)
+        self._stages.accept(taken)
         self._time = np.where(taken, time, self._time)
         self._accepted += taken
         self._rejected += ~taken
 
-    def _interpolate(self, passed: Integers, time: Array, length: Array, signed: Array, arrival: Array) -> None:
+    def _interpolate(self, passed: Integers, time: Array, length: Array, signed: Array) -> None:
         """The loss at the targets inside the steps, for which the dense output needs three more slopes, and at their ends."""
         legs = np.flatnonzero(passed > self._reached)
         inside = legs[self._targets[legs, self._reached[legs]] < time[legs]]
         if len(inside):
-            weights = DENSE_STAGES * signed[inside, None, None]
-            weights[:, :, HERE] = 1.0
-            self._place(inside)
-            for stage, slot in enumerate((K14, K15, K16)):
-                self._combine(weights[:, stage, HERE:slot], inside, slice(HERE, slot), self._gradient.state)
-                self._gradient.run(len(inside))
-                self._slopes[inside, slot] = self._gradient.result[: len(inside)]
-            if len(inside) < len(self._rows):
-                self._place(np.arange(len(self._rows)))
+            self._stages.extend(inside, signed[inside])
         while len(legs):
             target = self._targets[legs, self._reached[legs]]
-            weights = _dense_weights((target - self._time[legs]) / length[legs]) * signed[legs, None]
-            weights[:, HERE] = 1.0
-            self._combine(weights[:, HERE:], legs, slice(HERE, SLOTS), self._loss.state)
-            at_end = np.flatnonzero(target == time[legs])
-            self._loss.state[at_end] = arrival[legs[at_end]]
-            self._record(legs)
+            weights = dense_weights((target - self._time[legs]) / length[legs]) * signed[legs, None]
+            self._record(legs, self._stages.diagrams_within(legs, weights, np.flatnonzero(target == time[legs])))
             legs = legs[self._reached[legs] < passed[legs]]
 
-    def _combine(self, weights: Array, legs: Integers, slots: slice, out: Array) -> None:
-        """out[j] = sum_s weights[j, s] slopes[legs[j], s], leg by leg where not all are concerned: no copy is made."""
-        n = len(legs)
-        if n == len(self._rows):
-            np.matmul(weights[:, None], self._slopes[:n, slots], out[:n, None])
-        else:
-            for place, leg in enumerate(legs):
-                np.matmul(weights[place], self._slopes[leg, slots], out[place])
-
-    def _record(self, legs: Integers) -> None:
-        """The loss of these legs at their next target, from the states laid out for the evaluation."""
-        n = len(legs)
-        if n == 0:
-            return
-        if self._frozen.size:
-            self._loss.frozen[:n] = self._frozen[legs]
-        self._loss.run(n)
-        loss, scale = self.program.loss(self._loss.result[:n])
+    def _record(self, legs: Integers, diagrams: Array) -> None:
+        """The loss of these legs at their next target, from the values of its diagrams there."""
+        loss, scale = self.program.loss(diagrams)
         rows, column = self._rows[legs], self._reached[legs]
         self._legs.loss[rows, column] = loss
         self._legs.scale[rows, column] = scale
@@ -281,8 +226,7 @@ class Flow:
         self._legs.outcome[gone] = outcome[ended]
         self._legs.end[gone] = np.where(outcome[ended] == COMPLETE, np.nan, end[ended])
         stay = np.flatnonzero(~ended)
-        for slot in (HERE, K1):
-            self._slopes[: len(stay), slot] = self._slopes[stay, slot]
+        self._stages.keep(stay)
         self._rows = self._rows[stay]
         self._load()
 
@@ -296,8 +240,6 @@ class Flow:
         self._right = self._legs.right_step[rows]
         self._reached = self._legs.reached[rows]
         self._accepted, self._rejected = self._legs.accepted[rows], self._legs.rejected[rows]
-        self._frozen = self._legs.frozen[rows]
-        self._place(np.arange(len(rows)))
 
     def _store(self) -> None:
         rows = self._rows
@@ -305,60 +247,4 @@ class Flow:
         self._legs.right_step[rows] = self._right
         self._legs.reached[rows] = self._reached
         self._legs.accepted[rows], self._legs.rejected[rows] = self._accepted, self._rejected
-        self._legs.state[rows] = self._slopes[: len(rows), HERE]
-
-    def _place(self, legs: Integers) -> None:
-        """Put the frozen numbers of these legs where the gradient is evaluated."""
-        if self._frozen.size:
-            self._gradient.frozen[: len(legs)] = self._frozen[legs]
-
-
-def _dense_weights(x: Array) -> Array:
-    """The weights of state and slopes at the fraction x of a step, shape (len(x), SLOTS)."""
-    factors = []
-    product = np.ones_like(x)
-    for k in range(len(DENSE)):
-        product = product * (x if k % 2 == 0 else 1 - x)
-        factors.append(product)
-    rows = np.stack(factors, axis=1)[:, None]  # one product for each: the same bits in every batch
-    return np.matmul(rows, DENSE)[:, 0]
-
-
-def _dot(x: Array, y: Array) -> Array:
-    return np.matmul(x[:, None], y[:, :, None])[:, 0, 0]
-
-
-def _norm(x: Array) -> Array:
-    return np.sqrt(_dot(x, x))
-
-
-# --- the tableau, with the slopes of a step in slots: one that k_2 and k_3 share, then the state itself, then k_1, k_4, k_5, ...
-# Thus the slopes that a stage needs lie side by side, and the state at a stage is one product of weights and slots.
-
-HERE, K1, K13, K14, K15, K16, SLOTS = 1, 2, 12, 13, 14, 15, 16
-
-
-def _slot(stage: int) -> int:
-    return {1: K1, 2: 0, 3: 0}.get(stage, stage - 1)
-
-
-def _weights(row: Row) -> Array:
-    weights = np.zeros(SLOTS)
-    for stage, coefficient in row.items():
-        weights[_slot(stage)] = coefficient
-    return weights
-
-
-def _span(stage: int) -> tuple[int, int, int]:
-    """From which slot to before which the weights of a stage are not zero, and where its slope goes."""
-    slots = {HERE, *map(_slot, A[stage])}
-    return min(slots), 1 + max(slots), _slot(stage)
-
-
-STAGES = np.array([_weights(A[stage]) for stage in range(2, 13)])
-DENSE_STAGES = np.array([_weights(A[stage]) for stage in (14, 15, 16)])
-STAGE_SLOTS = tuple(map(_span, range(2, 13)))
-STEP_WEIGHTS = _weights(B)
-ERROR_WEIGHTS = np.array([_weights(ERROR_5), _weights(ERROR_3)])[:, K1:K13]
-_end, _first, _last = _weights(B), _weights({1: 1.0}), _weights({13: 1.0})
-DENSE = np.array([_end, _first - _end, 2 * _end - _first - _last, *map(_weights, D)])
+        self._legs.state[rows] = self._stages.states()
