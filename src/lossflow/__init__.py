@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from lossflow.description import Description, SizeMap
     from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, size
     from lossflow.diagrams.tensor import Factor, Pinned, Tensor, pin
-    from lossflow.dynamics import AbstractDynamics, GradientFlow
+    from lossflow.dynamics import (
+        SGD,
+        AbstractDynamics,
+        GradientDescent,
+        GradientFlow,
+        PoissonSGD,
+        StochasticGradientFlow,
+    )
+    from lossflow.end_states import learning_curve, stationary
     from lossflow.errors import (
         CorruptedFile,
         InvalidInput,
@@ -36,15 +44,48 @@ if TYPE_CHECKING:
         UnknownField,
         UnknownName,
     )
+    from lossflow.expansion.borel import BorelPade, ConformalBorel
     from lossflow.expansion.method import Limit, Series
-    from lossflow.expansion.resummation import Resummation, Taylor
+    from lossflow.expansion.regimes import Placement, Regime, classify, regimes
+    from lossflow.expansion.pade import Pade
+    from lossflow.expansion.resummation import Resummation, Resummed, Taylor, resum
     from lossflow.expansion.series import LossSeries, expand
+    from lossflow.meanfield.method import MeanField
     from lossflow.method import AbstractMethod, solve
     from lossflow.problem import AbstractProblem
     from lossflow.problems.cp import CPDecomposition
+    from lossflow.problems.diagonal import AbstractInit, DiagonalLinear, NonNegativeInit, SymmetricInit
+    from lossflow.problems.glm import GeneralizedLinear
+    from lossflow.problems.labels import (
+        AbstractLabels,
+        LinearLabels,
+        LogitLabels,
+        NoiseLabels,
+        SignLabels,
+        SquaredLabels,
+    )
+    from lossflow.problems.losses import AbstractLoss, Huber, Logistic, PhaseRetrieval, SmoothHinge, Square
+    from lossflow.problems.penalties import L1
     from lossflow.problems.polynomial import PolynomialProblem
-    from lossflow.problems.targets import AbstractTarget, Identity, Zero
+    from lossflow.problems.priors import AbstractPrior, BernoulliGaussian, RademacherSparse
+    from lossflow.problems.quadratic import QuadraticNetwork, Spectrum
+    from lossflow.problems.row import AbstractPenalty
+    from lossflow.problems.softmax import Softmax
+    from lossflow.problems.targets import (
+        AbstractTarget,
+        Constant,
+        Identity,
+        ModularAddition,
+        RandomTeacher,
+        Spiked,
+        Zero,
+    )
+    from lossflow.problems.two_layer import AbstractActivation, Erf, TwoLayer
+    from lossflow.simulate.design import Design
     from lossflow.simulate.method import Simulation
+    from lossflow.spectral.bayes import bayes_optimal
+    from lossflow.spectral.nuclear_norm import nuclear_norm
+    from lossflow.spectral.thresholds import Thresholds, thresholds
     from lossflow.storage import load, save
     from lossflow.trajectory import EndState, Status, Trajectory
 

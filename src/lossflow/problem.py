@@ -15,7 +15,7 @@ from lossflow.errors import NotSpoken
 # language -> the methods that understand it; tests/contracts checks this table against the methods themselves
 UNDERSTOOD_BY: dict[str, tuple[str, ...]] = {
     "diagrams": ("Series", "Limit", "Simulation"),
-    "process": (),
+    "process": ("MeanField",),
     "spectrum": (),
     "sample": ("Simulation",),
 }
@@ -36,6 +36,31 @@ class AbstractProblem(Description):
     def as_diagrams(self) -> Any:
         """The loss as a `DiagramPolynomial`."""
         raise self.silence("diagrams")
+
+    def as_potential(self) -> Any:
+        """What the weights descend,  du/dt = -d(potential)/du,  as a `DiagramPolynomial`.
+
+        The loss itself, unless a problem says otherwise: models of data move by -d * d(loss + penalty)/du
+        with d the input dimension.
+        """
+        return self.as_diagrams()
+
+    def diagram_observables(self) -> Mapping[str, Any]:
+        """The observables that have diagrams, by name: "loss", which is `as_diagrams()`, and what else a problem offers."""
+        return {"loss": self.as_diagrams()}
+
+    def diagram_sizes(self, sizes: Mapping[str, float]) -> Mapping[str, float]:
+        """The sizes of the diagrams, from the sizes that a method is given: the same, unless a problem derives some of them.
+
+        Models of data take {"d": ...} alone and add n = delta d and the like. Raises `InvalidInput` where these are not whole.
+        """
+        return sizes
+
+    def random_sizes(self) -> Mapping[str, Any]:
+        """Sizes of the diagrams that are random: {"d0": 9/10, "d1": 1/10} are the numbers of the d coordinates that fall into
+        classes of these probabilities, independently. Values over which a series is averaged exactly; none, unless a problem says so.
+        """
+        return {}
 
     def as_process(self) -> Any:
         """The single-site stochastic process of the large-size limit."""

@@ -19,6 +19,7 @@ from tests.diagrams.families import cross, decomposition, polynomials, square, w
 from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, merge, size
 from lossflow.diagrams.tensor import Tensor, pin
 from lossflow.diagrams.wick import SizePolynomial, derivatives, mean
+from lossflow.errors import InvalidInput
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "diagrams.json").read_text())["Y"]
 
@@ -137,6 +138,57 @@ def test_explicit_derivatives_of_random_losses(loss: DiagramPolynomial) -> None:
                 values = {variable: {**sizes, **PARAMETERS}[variable] for variable in y.variables}
                 assert y.at(values) == sign * gaussian_mean(derivative, PARAMETERS)
             derivative, sign = gradient_product(derivative, explicit), -sign
+
+
+@given(polynomials(most=3), polynomials(most=3))
+@settings(max_examples=40)
+def test_explicit_derivatives_of_random_observables(potential: DiagramPolynomial, observable: DiagramPolynomial) -> None:
+    """A G = -<grad G, grad V> with two unrelated polynomials: tensors alike in one of them alone, sizes of either."""
+    for sizes in ({"p": 2, "H": 2}, {"p": 3, "H": 1}):
+        flow, derivative, sign = expand(potential, sizes), expand(observable, sizes), 1
+        for y in islice(derivatives(potential, observable), 3 if sizes["H"] == 1 else 2):
+            if holds_at(y, sizes):
+                values = {variable: {**sizes, **PARAMETERS}[variable] for variable in y.variables}
+                assert y.at(values) == sign * gaussian_mean(derivative, PARAMETERS)
+            derivative, sign = gradient_product(derivative, flow), -sign
+
+
+def test_tensors_that_the_potential_treats_alike_and_the_observable_does_not() -> None:
+    """V is symmetric under u1 <-> u2; G is not, nor are its terms equal, yet both of them count."""
+    one, two = Tensor("u1", ("d",)), Tensor("u2", ("d",))
+    potential = diagram(*[one("i")] * 4) + diagram(*[two("i")] * 4) + diagram(one("i"), two("i"))
+    observable = 3 * diagram(*[one("i")] * 2) - 5 * diagram(*[two("i")] * 2) + diagram(one("i"), one("j"), two("j"))
+    sizes = {"d": 2}
+    flow, derivative, sign = expand(potential, sizes), expand(observable, sizes), 1
+    for y in islice(derivatives(potential, observable), 3):
+        assert y.at({**sizes, "sigma2": PARAMETERS["sigma2"]}) == sign * gaussian_mean(derivative, PARAMETERS)
+        derivative, sign = gradient_product(derivative, flow), -sign
+
+
+def test_an_observable_may_have_names_of_its_own() -> None:
+    """A fresh sample, averaged over N2 copies, beside a penalty lam |w|^2 in the potential alone."""
+    w = Tensor("w", ("d",))
+    x = Tensor("x", ("d", "N"), variance=1, learned=False)
+    fresh = Tensor("z", ("d", "M"), variance="b2", learned=False)
+    potential = size("N", -1) * diagram(w("i"), x("i", "n"), w("j"), x("j", "n")) + size("lam") * diagram(w("i"), w("i"))
+    observable = size("M", -1) * diagram(w("i"), fresh("i", "n"), w("j"), fresh("j", "n"))
+    sizes = {"d": 2, "N": 2, "M": 1}
+    flow, derivative, sign = expand(potential, {**sizes, "lam": 3}), expand(observable, sizes), 1
+    for y in islice(derivatives(potential, observable), 3):
+        assert y.variables == ("d", "lam", "M", "N", "b2", "sigma2")
+        values = {**sizes, "lam": 3, "b2": PARAMETERS["b2"], "sigma2": PARAMETERS["sigma2"]}
+        assert y.at(values) == sign * gaussian_mean(derivative, PARAMETERS)
+        derivative, sign = gradient_product(derivative, flow), -sign
+
+
+def test_names_that_clash_between_potential_and_observable_are_refused() -> None:
+    w, other = Tensor("w", ("d",)), Tensor("w", ("p",))
+    clash = Tensor("x", ("p",), variance="d", learned=False)
+    potential = diagram(w("i"), w("i"))
+    with pytest.raises(InvalidInput, match="one name, two tensors"):
+        next(derivatives(potential, diagram(other("i"), other("i"))))
+    with pytest.raises(InvalidInput, match="both a size and a parameter"):
+        next(derivatives(potential, diagram(clash("i"), clash("i"))))
 
 
 def test_derivatives_are_means_of_left_nested_powers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from scipy.integrate import quad
 
 import lossflow as lf
 from lossflow.comparison import extrapolate
+from lossflow.problems.diagonal import DiagonalLinear
+from lossflow.problems.gaussian_data import linear_regression
+from lossflow.problems.priors import GaussianPrior
 
 MATRIX = lf.CPDecomposition(order=2)
 SIMULATIONS = json.loads((Path(__file__).parents[1] / "reference" / "diagrams.json").read_text())["simulations"]
@@ -177,3 +181,84 @@ def test_what_a_series_remembers() -> None:
     assert tuple(map(Fraction, answer.details["derivatives_exact"])) == exact
     assert answer.values["loss"][0] == float(exact[0])
     assert answer.references == ("YGG26v2",)
+
+
+# --- several observables, and sizes that a problem derives
+
+SAMPLES = linear_regression()
+SAMPLE_SIZES = {"d": 4, "N": 6, "sigma2": 0.5, "teacher2": 1.0, "noise2": 0.25}
+
+
+def test_a_series_has_every_observable_with_diagrams() -> None:
+    times = [0.0, 0.01]
+    answer = lf.solve(SAMPLES, lf.Series(SAMPLE_SIZES, order=3), times)
+    assert list(answer.values) == ["loss", "test_loss"]
+    exact = {name: Fraction(value) for name, value in SAMPLE_SIZES.items()}
+    for name, details in (("loss", answer.details), ("test_loss", answer.details["observables"]["test_loss"])):
+        y = lf.expand(SAMPLES, 3, observable=name).at(**exact)
+        assert tuple(map(Fraction, details["derivatives_exact"])) == y
+        assert answer.values[name][0] == float(y[0])
+    assert set(answer.details["observables"]) == {"test_loss"}
+
+
+def test_each_observable_ends_by_itself(tmp_path: Path) -> None:
+    """The training loss, with the noise that weights can fit, is lost later than the test loss here; nothing is cut for the other."""
+    times = np.linspace(0, 2, 41)
+    answer = lf.solve(SAMPLES, lf.Series(SAMPLE_SIZES, order=3), times)
+    held = {name: times[~np.isnan(values)].max() for name, values in answer.values.items()}
+    assert held["loss"] != held["test_loss"]
+    assert answer.status.kind == "left_domain"
+    first = min(held, key=lambda name: held[name])
+    assert answer.status.reason.startswith(f"{first!r}: ")
+    assert answer.status.last_time is not None
+    assert max(held.values()) <= answer.status.last_time <= max(held.values()) + 0.05
+    alone = lf.solve(lf.PolynomialProblem(SAMPLES.loss), lf.Series(SAMPLE_SIZES, order=3), times)
+    assert np.array_equal(alone.values["loss"], answer.values["loss"], equal_nan=True)
+    lf.save(answer, tmp_path / "answer.nc")
+    assert lf.load(tmp_path / "answer.nc").identical(answer)
+
+
+def test_one_observable_may_end_while_another_goes_on() -> None:
+    """A constant has no truncation error; the loss beside it has."""
+    w = lf.Tensor("w", ("p",), variance=1)
+
+    class Kept(lf.AbstractProblem):
+        """A loss, and a number beside it that no weight enters."""
+
+        languages = ("diagrams",)  # type: ignore[assignment]
+
+        def as_diagrams(self) -> lf.DiagramPolynomial:
+            """sum_i w_i^4."""
+            return lf.diagram(*[w("i")] * 4)
+
+        def diagram_observables(self) -> dict[str, lf.DiagramPolynomial]:
+            """The loss and the size p."""
+            return {"loss": self.as_diagrams(), "size": lf.size("p")}
+
+    times = np.linspace(0, 1, 11)
+    answer = lf.solve(dataclass(frozen=True, repr=False)(Kept)(), lf.Series({"p": 3}, order=3), times)
+    assert (answer.values["size"] == 3).all()
+    assert np.isnan(answer.values["loss"][-1])
+    assert answer.status.last_time == 1.0
+    assert answer.status.reason.startswith("'loss': ")
+
+
+def test_sizes_are_derived_by_the_problem() -> None:
+    problem = DiagonalLinear(2.5, GaussianPrior())
+    answer = lf.solve(problem, lf.Series({"d": 4}, 2), [0.0, 0.01])
+    exact = lf.expand(problem, 2).at(d=4, n=10)
+    assert tuple(map(Fraction, answer.details["derivatives_exact"])) == exact
+    with pytest.raises(lf.InvalidInput, match=r"n = 2\.5 \* d = 12\.5 is not a whole number >= 1 at d = 5; nearest: d = 4 and d = 6"):
+        lf.solve(problem, lf.Series({"d": 5}, 2), [0.0])
+    with pytest.raises(lf.InvalidInput, match="alone"):
+        lf.solve(problem, lf.Series({"d": 4, "n": 10}, 2), [0.0])
+
+
+def test_sizes_of_all_observables_are_asked_for() -> None:
+    for sizes, complaint in (
+        ({**SAMPLE_SIZES, "n": 3}, "no size 'n'"),
+        ({name: value for name, value in SAMPLE_SIZES.items() if name != "N"}, "missing 'N'"),
+        ({**SAMPLE_SIZES, "d": 2.5}, "'d' must be a whole number"),
+    ):
+        with pytest.raises(lf.InvalidInput, match=complaint):
+            lf.solve(SAMPLES, lf.Series(sizes, 2), [0.1])

@@ -147,13 +147,48 @@ def test_orders_and_problems_that_make_no_sense_are_refused(cold: Path) -> None:
         lf.expand("matrix", 1)  # type: ignore[arg-type]
 
 
+class Penalized(lf.PolynomialProblem):
+    """A problem whose weights descend the loss and a penalty, and which tells two observables."""
+
+    def as_potential(self) -> lf.DiagramPolynomial:
+        w = lf.Tensor("w", ("d",))
+        return self.loss + lf.size("lam") * lf.diagram(w("i"), w("i"))
+
+    def diagram_observables(self) -> dict[str, lf.DiagramPolynomial]:
+        w = lf.Tensor("w", ("d",))
+        return {"loss": self.loss, "norm": lf.diagram(w("i"), w("i"))}
+
+
+def test_a_potential_and_observables_of_their_own(cold: Path) -> None:
+    """V = |w|^4/4 + lam |w|^2 at d = 1:  dw/dt = -w^3 - 2 lam w;  E d(w^2)/dt = -2 E w^4 - 4 lam E w^2."""
+    w = lf.Tensor("w", ("d",))
+    problem = Penalized(Fraction(1, 4) * lf.diagram(w("i"), w("i"), w("j"), w("j")))
+    loss, norm = lf.expand(problem, 2), lf.expand(problem, 1, observable="norm")
+    assert loss.variables == norm.variables == ("d", "lam", "sigma2")
+    v, lam = Fraction(1, 3), 2
+    assert norm.at(d=1, lam=lam, sigma2=v) == (v, -2 * 3 * v**2 - 4 * lam * v)
+    assert loss.at(d=1, lam=lam, sigma2=v)[:2] == (3 * v**2 / 4, -15 * v**3 - 2 * lam * 3 * v**2)
+    assert lf.expand(problem, 1).coefficients == loss.coefficients[:2]  # each has its own file in the cache
+    assert len(list(cold.rglob("*.json"))) == 2
+
+
+def test_an_unknown_observable_is_refused_with_the_nearest(cold: Path) -> None:
+    problem = Penalized(lf.diagram(*[lf.Tensor("w", ("d",))("i")] * 4))
+    with pytest.raises(lf.InvalidInput, match="did you mean 'norm'"):
+        lf.expand(problem, 1, observable="nrom")
+    with pytest.raises(lf.InvalidInput, match="observable"):
+        lf.expand(lf.CPDecomposition(2), 1, observable="norm")
+    with pytest.raises(lf.InvalidInput, match="observable"):
+        lf.expand(problem, 1, observable=3)  # type: ignore[arg-type]
+
+
 def test_the_cache_is_used_and_extended(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = lf.CPDecomposition(3)
     short = lf.expand(problem, 1)
     longer = lf.expand(problem, 2)
     assert longer.coefficients[:2] == short.coefficients
 
-    def refuse(loss: lf.DiagramPolynomial) -> None:
+    def refuse(*polynomials: lf.DiagramPolynomial) -> None:
         raise AssertionError("computed again")
 
     monkeypatch.setattr(series_module, "derivatives", refuse)
@@ -165,8 +200,8 @@ def test_an_interrupted_expansion_keeps_finished_orders(cold: Path, monkeypatch:
     problem = lf.CPDecomposition(3, symmetric=False)
     original = series_module.derivatives
 
-    def interrupted(loss: lf.DiagramPolynomial):
-        for s, y in enumerate(original(loss)):
+    def interrupted(*polynomials: lf.DiagramPolynomial):
+        for s, y in enumerate(original(*polynomials)):
             if s == 2:
                 raise KeyboardInterrupt
             yield y

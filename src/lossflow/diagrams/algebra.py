@@ -38,6 +38,7 @@ class Algebra:
         values = [node.value for d in diagrams for f in d.factors for node in f.nodes if isinstance(node, Pinned)]
         values += [node.value for d in diagrams for row in d.constraints for node, _ in row if isinstance(node, Pinned)]
         self.base = 1 + max([UNIT, *values])
+        self.forms = 0  # how many diagrams were brought to normal form: what the time goes into
 
     def encode(self, diagram: Diagram) -> tuple[int, Code]:
         """The normal form of a diagram: the monomial and the code of its product with 1."""
@@ -193,6 +194,7 @@ class Algebra:
 
     def _canonical(self, kinds: list[int], edges: list[Edge], rows: list[list[int]]) -> Code:
         """Interchangeable colors become nodes of a kind of their own, which the canonical form may permute."""
+        self.forms += 1
         if not self.group:
             return canonical(kinds, edges, rows)
         beyond = len(self.sizes) * self.base

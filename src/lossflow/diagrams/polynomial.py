@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from numbers import Real
+from typing import NamedTuple
 
 from lossflow.description import Description, Number, SizeMap, coerce, dataclass
 from lossflow.diagrams.algebra import Algebra, Sum, distinct_tensors
@@ -57,9 +58,7 @@ class DiagramPolynomial(Description):
     __array_ufunc__ = None  # numpy scalars leave the multiplication to us
 
     def check(self) -> None:
-        clash = sorted(set(self.sizes) & set(self.parameters))
-        if clash:
-            raise InvalidInput(f"{clash[0]!r} is both a size and a parameter of a tensor; rename one")
+        _require_distinct(self.sizes, self.parameters)
         algebra = algebra_of(self)
         object.__setattr__(self, "terms", _terms(encode(self, algebra), algebra))  # however written, the same terms
 
@@ -73,7 +72,7 @@ class DiagramPolynomial(Description):
         """Names of the sizes: axes and powers; lower case before upper case, then alphabetical."""
         names = {axis for tensor in self.tensors for axis in tensor.axes}
         names.update(name for term in self.terms for name, _ in term.powers)
-        return tuple(sorted(names, key=lambda name: (not name[0].islower(), name)))
+        return _ordered(names)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -180,6 +179,26 @@ def merge(left: DiagramPolynomial, right: DiagramPolynomial) -> DiagramPolynomia
     return DiagramPolynomial(_terms(algebra.merge(encode(left, algebra), encode(right, algebra)), algebra))
 
 
+class Names(NamedTuple):
+    """What a polynomial in sizes is written in: sizes and parameters in their order, and the least value of each axis."""
+
+    sizes: tuple[str, ...]
+    parameters: tuple[str, ...]
+    least_sizes: Mapping[str, int]
+
+
+def names_of(*polynomials: DiagramPolynomial) -> Names:
+    """All names that occur in any of the polynomials. Raises `InvalidInput` if one is a size here and a parameter there."""
+    sizes = {name for polynomial in polynomials for name in polynomial.sizes}
+    parameters = {name for polynomial in polynomials for name in polynomial.parameters}
+    _require_distinct(sizes, parameters)
+    least: dict[str, int] = {}
+    for polynomial in polynomials:
+        for axis, value in polynomial.least_sizes.items():
+            least[axis] = max(value, least.get(axis, 1))
+    return Names(_ordered(sizes), tuple(sorted(parameters)), least)
+
+
 def algebra_of(*polynomials: DiagramPolynomial, interchangeable: Sequence[Sequence[int]] = ()) -> Algebra:
     """The algebra in which all these polynomials can be written."""
     terms = [term for polynomial in polynomials for term in polynomial.terms]
@@ -202,6 +221,16 @@ def _terms(sum_: Sum, algebra: Algebra) -> tuple[Term, ...]:
     parts = [(code, algebra.powers(monomial), coefficient) for (monomial, code), coefficient in sum_.items()]
     parts.sort(key=lambda part: (-len(part[0][1]), part))
     return tuple(Term(coefficient, powers, algebra.decode(code)) for code, powers, coefficient in parts)
+
+
+def _ordered(sizes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(sizes, key=lambda name: (not name[0].islower(), name)))
+
+
+def _require_distinct(sizes: Iterable[str], parameters: Iterable[str]) -> None:
+    clash = sorted(set(sizes) & set(parameters))
+    if clash:
+        raise InvalidInput(f"{clash[0]!r} is both a size and a parameter of a tensor; rename one")
 
 
 def _multiply(*powers: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:

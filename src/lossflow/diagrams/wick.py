@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -13,11 +13,12 @@ from lossflow.description import Number
 from lossflow.diagrams.algebra import DIGIT, Algebra, Sum, count_alike, exponents
 from lossflow.diagrams.canonical import Code, Edge, twins
 from lossflow.diagrams.lattice import divisors, hermite
-from lossflow.diagrams.polynomial import DiagramPolynomial, algebra_of, encode
+from lossflow.diagrams.polynomial import DiagramPolynomial, Names, algebra_of, encode, names_of
 from lossflow.diagrams.tensor import Tensor
 from lossflow.errors import InvalidInput, nearest
 
 Integers = dict[int, int]  # {monomial in the sizes and in the numbers of unpaired factors: count}
+Law = tuple[str | Number, str | Number]  # (variance, mean)
 Condition = tuple[int, str, int]  # (size, "coprime", prime) or (size, "least", value)
 
 
@@ -60,35 +61,32 @@ def mean(polynomial: DiagramPolynomial) -> SizePolynomial:
     docs/theory/diagrams.md sections 4 and 5 [YGG26v2].
     """
     tensors = algebra_of(polynomial).tensors
-    algebra = algebra_of(polynomial, interchangeable=_equal_laws(tensors))
-    return _Expectation(algebra, polynomial).of(encode(polynomial, algebra))
+    algebra = algebra_of(polynomial, interchangeable=equal_laws(tensors))
+    return Expectation(algebra, names_of(polynomial)).of(encode(polynomial, algebra))
 
 
-def derivatives(loss: DiagramPolynomial) -> Iterator[SizePolynomial]:
-    """Y_s = E[d^s L/dt^s] at t = 0 under du/dt = -dL/du, for s = 0, 1, 2, ...:  Y_s = (-1)^s E[L^{*(s+1)}].
+def derivatives(
+    potential: DiagramPolynomial, observable: DiagramPolynomial | None = None
+) -> Iterator[SizePolynomial]:
+    """Y_s = E[d^s G/dt^s] at t = 0 under du/dt = -dV/du, for s = 0, 1, 2, ...:  Y_s = (-1)^s E[(((G * V) * V) ...) * V].
 
-    The power is nested to the left, ((L * L) * L) * ..., with * the `merge`; tensors that the loss treats alike are not
-    told apart. Without end; each step costs a few times more than the one before, and all share one memory of means.
+    potential: V, what the learned tensors descend; observable: G, by default the potential itself. `*` is the `merge`.
+    The polynomials are in all sizes and parameters that occur in either of the two. Tensors that the potential treats alike
+    are not told apart. Without end; each step costs several times more than the one before.
+    Raises `InvalidInput` when one name stands for two tensors, or for a size and a parameter.
     docs/theory/diagrams.md sections 1 and 3 [YGG26v2].
     """
-    plain = algebra_of(loss)
-    once = encode(loss, plain)
-    algebra = algebra_of(loss, interchangeable=_interchangeable(once, plain))
-    expectation = _Expectation(algebra, loss)
-    power = encode(loss, algebra)
-    sign = 1
-    while True:
-        yield expectation.of(power, sign)
-        power = algebra.merge(power, once)
-        sign = -sign
+    from lossflow.diagrams.derivatives import Derivatives
+
+    return Derivatives(potential, observable)
 
 
-class _Expectation:
-    """Means of the diagrams of one algebra, with one memory, as polynomials in the sizes and parameters of a polynomial."""
+class Expectation:
+    """Means of the diagrams of one algebra, with one memory, as polynomials in given sizes and parameters."""
 
-    def __init__(self, algebra: Algebra, polynomial: DiagramPolynomial) -> None:
+    def __init__(self, algebra: Algebra, names: Names) -> None:
         self.algebra = algebra
-        self.polynomial = polynomial
+        self.names = names
         self.memory: dict[Code, Integers] = {}
         self.conditions: dict[Code, frozenset[Condition]] = {}  # without entry: none
         laws = [(tensor.variance, tensor.mean) for tensor in algebra.tensors]
@@ -102,30 +100,47 @@ class _Expectation:
 
     def of(self, sum_: Sum, sign: int = 1) -> SizePolynomial:
         """The mean of a sum of diagrams, times `sign`."""
-        variables = (*self.polynomial.sizes, *self.polynomial.parameters)
-        terms: dict[tuple[int, ...], Fraction] = {}
+        means: list[tuple[Counter[Law], dict[int, Fraction]]] = []
         conditions: set[Condition] = set()
         for (scale, code), weight in sum_.items():
-            for monomial, count in self.mean(code).items():
-                value, symbols = self.law(code, monomial)
-                for name, power in self.algebra.powers(scale + monomial):
+            mean = self.mean(code)
+            means.append((self.laws(code), {scale + monomial: weight * count for monomial, count in mean.items()}))
+            conditions |= self.conditions.get(code, frozenset())
+        return self.collected(means, sign, conditions)
+
+    def collected(
+        self,
+        means: Iterable[tuple[Counter[Law], Mapping[int, Fraction]]],
+        sign: int = 1,
+        conditions: Collection[Condition] = (),
+    ) -> SizePolynomial:
+        """The sum of means, each given by how many factors of each law there were and what `mean` knows."""
+        variables = (*self.names.sizes, *self.names.parameters)
+        terms: dict[tuple[int, ...], Fraction] = {}
+        for factors, mean in means:
+            for monomial, count in mean.items():
+                value, symbols = self.law(factors, monomial)
+                for name, power in self.algebra.powers(monomial):
                     symbols[name] += power
                 key = tuple(symbols[name] for name in variables)
-                terms[key] = terms.get(key, Fraction(0)) + sign * weight * count * value
-            conditions |= self.conditions.get(code, frozenset())
+                terms[key] = terms.get(key, Fraction(0)) + sign * count * value
         return SizePolynomial(
             variables, {key: terms[key] for key in sorted(terms) if terms[key]}, self.assumptions(conditions)
         )
 
-    def law(self, code: Code, monomial: int) -> tuple[Fraction, Counter[str]]:
+    def laws(self, code: Code) -> Counter[Law]:
+        """How many factors of each law a diagram has."""
+        tensors = [self.algebra.tensors[edge[0]] for edge in code[1]]
+        return Counter((tensor.variance, tensor.mean) for tensor in tensors)
+
+    def law(self, factors: Counter[Law], monomial: int) -> tuple[Fraction, Counter[str]]:
         """What the entries contribute: variance^pairs mean^singles for each law, as a number and powers of symbols."""
         value, symbols = Fraction(1), Counter[str]()
         digits = list(islice(exponents(monomial), len(self.algebra.sizes) + len(self.unpaired)))
         singles = dict(zip(self.unpaired, digits[len(self.algebra.sizes) :], strict=True))
-        tensors = [self.algebra.tensors[edge[0]] for edge in code[1]]
-        for law, factors in Counter((tensor.variance, tensor.mean) for tensor in tensors).items():
+        for law, count in factors.items():
             single = singles.get(law, 0)
-            for entry, power in zip(law, ((factors - single) // 2, single), strict=True):
+            for entry, power in zip(law, ((count - single) // 2, single), strict=True):
                 if isinstance(entry, str):
                     symbols[entry] += power
                 else:
@@ -203,12 +218,12 @@ class _Expectation:
             self.conditions[code] = frozenset(conditions)
         return {monomial: 1} if solvable else {}
 
-    def assumptions(self, conditions: set[Condition]) -> tuple[str, ...]:
+    def assumptions(self, conditions: Collection[Condition]) -> tuple[str, ...]:
         """Where the polynomial holds, in words."""
         found: list[str] = []
-        for name in self.polynomial.sizes:
+        for name in self.names.sizes:
             mine = [(what, value) for axis, what, value in conditions if self.algebra.sizes[axis] == name]
-            least = max([self.polynomial.least_sizes.get(name, 1), *(value for what, value in mine if what == "least")])
+            least = max([self.names.least_sizes.get(name, 1), *(value for what, value in mine if what == "least")])
             divisor = prod(value for what, value in mine if what == "coprime")
             if least > 1:
                 found.append(f"{name} >= {least}")
@@ -224,35 +239,12 @@ def _easiest(edges: Sequence[Edge]) -> Edge:
     return min(edges, key=lambda edge: (count[edge[0]], sum(degree[node] for node in edge[1:]), edge))
 
 
-def _equal_laws(tensors: Sequence[Tensor]) -> list[tuple[int, ...]]:
+def equal_laws(tensors: Sequence[Tensor]) -> list[tuple[int, ...]]:
     """Groups of tensors whose entries are distributed alike: a mean does not tell them apart."""
     groups: dict[object, list[int]] = {}
     for color, tensor in enumerate(tensors):
         groups.setdefault((tensor.axes, tensor.variance, tensor.mean), []).append(color)
     return [tuple(group) for group in groups.values() if len(group) > 1]
-
-
-def _interchangeable(loss: Sum, algebra: Algebra) -> list[tuple[int, ...]]:
-    """Groups of equally distributed tensors whose permutations leave the loss as it is."""
-    leader = list(range(len(algebra.tensors)))
-    for group in _equal_laws(algebra.tensors):
-        for a in group:
-            for b in group:
-                alike = algebra.tensors[a].learned == algebra.tensors[b].learned
-                if leader[b] == b and a < b and alike and _swapped(loss, algebra, a, b) == loss:
-                    leader[b] = leader[a]
-    groups = [tuple(b for b, root in enumerate(leader) if root == a) for a in range(len(leader))]
-    return [group for group in groups if len(group) > 1]
-
-
-def _swapped(loss: Sum, algebra: Algebra, a: int, b: int) -> Sum:
-    swap = {a: b, b: a}
-    found: Sum = {}
-    for (scale, (kinds, edges, rows)), weight in loss.items():
-        edges = [(swap.get(edge[0], edge[0]), *edge[1:]) for edge in edges]
-        monomial, code = algebra.normal(kinds, edges, rows, range(len(kinds)))
-        found[scale + monomial, code] = weight
-    return found
 
 
 def _primes(number: int) -> Iterator[int]:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from lossflow.description import SizeMap
+from lossflow.diagrams.polynomial import names_of
 from lossflow.dynamics import AbstractDynamics, GradientFlow
-from lossflow.errors import InvalidInput, NotSpoken
+from lossflow.errors import InvalidInput, NotSpoken, nearest
+from lossflow.expansion.random_sizes import mean_over_sizes
 from lossflow.expansion.resummation import Resummation, Resummed, Taylor
-from lossflow.expansion.series import expand
+from lossflow.expansion.series import LossSeries, expand
 from lossflow.expansion.solutions import matrix
 from lossflow.method import AbstractMethod
 from lossflow.problem import AbstractProblem
@@ -34,9 +36,13 @@ SOURCE = ("YGG26v2",)
 class Series(AbstractMethod):
     """E L(t) ~ sum_{s <= order} Y_s t^s / s!  with the exact Y_s at these finite sizes, summed by `resummation`.
 
-    sizes: a value for every size and variance of the problem; order: the highest derivative used, >= 1.
-    The uncertainty is the truncation error as the resummation estimates it; there is no sampling error.
-    `details` holds the Y_s, as floats ("derivatives") and exactly ("derivatives_exact", as strings).
+    sizes: a value for every size and variance of the problem, {"d": ...} for models of data, at which n and the other sizes must
+    be whole numbers; order: the highest derivative used, >= 1.
+    Besides `loss` the trajectory has every observable that has diagrams, such as `test_loss` and `mse`.
+    The uncertainty is the truncation error as the resummation estimates it; there is no sampling error. Each observable is
+    NaN from where its own sum cannot be believed; the status then names it and the last time at which there is any value.
+    `details` holds the Y_s, as floats ("derivatives") and exactly ("derivatives_exact", as strings), those of the other
+    observables in `details["observables"]`. Raises `InvalidInput` for sizes that are missing or break an assumption.
     docs/theory/diagrams.md section 1 [YGG26v2].
     """
 
@@ -55,24 +61,29 @@ class Series(AbstractMethod):
     def solve(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> Trajectory:
         """The sum of the series at `times`."""
         _require_gradient_flow(self, dynamics)
-        sizes = problem.as_diagrams().require(self.sizes)
-        series = expand(problem, self.order)
-        exact = series.at(**{name: Fraction(value) for name, value in sizes.items()})
-        result = self.resummation.sum([y / factorial(s) for s, y in enumerate(exact)], times)
-        return Trajectory(
-            times=times,
-            values={"loss": result.values},
-            uncertainty={"loss": result.uncertainty},
-            status=_worst(result, times),
-            problem=problem,
-            method=self,
-            dynamics=dynamics,
-            details={
+        sizes = _diagram_sizes(problem, self.sizes)
+        values, uncertainty, details, statuses = {}, {}, {}, {}
+        for name in problem.diagram_observables():
+            series = expand(problem, self.order, observable=name)
+            exact = _evaluated(series, sizes, problem.random_sizes())
+            result = self.resummation.sum([y / factorial(s) for s, y in enumerate(exact)], times)
+            values[name], uncertainty[name] = result.values, result.uncertainty
+            statuses[name] = _worst(result, times)
+            details[name] = {
                 "derivatives": np.array([float(y) for y in exact]),
                 "derivatives_exact": tuple(map(str, exact)),
                 "assumptions": series.assumptions,
                 "terms": result.terms,
-            },
+            }
+        return Trajectory(
+            times=times,
+            values=values,
+            uncertainty=uncertainty,
+            status=_of_all(statuses, times),
+            problem=problem,
+            method=self,
+            dynamics=dynamics,
+            details={**details["loss"], "observables": {name: details[name] for name in values if name != "loss"}},
             references=SOURCE,
         )
 
@@ -138,6 +149,41 @@ def _blow_up(blow_up: float | None, times: Array) -> Status:
         return COMPLETE
     reason = f"backward in time the largest eigenvalue blows up at t = {blow_up:.6g}; ask for later times"
     return Status("left_domain", blow_up, reason)
+
+
+def _diagram_sizes(problem: AbstractProblem, sizes: Mapping[str, float]) -> SizeMap:
+    """The sizes in which the series of all observables are written, each checked by the polynomials that have it."""
+    given = SizeMap(problem.diagram_sizes(sizes))
+    random = problem.random_sizes()
+    polynomials = [problem.as_potential(), *problem.diagram_observables().values()]
+    names = names_of(*polynomials)
+    for name in given:
+        if name not in (*names.sizes, *names.parameters):
+            raise InvalidInput(f"there is no size {name!r}; {nearest(name, (*names.sizes, *names.parameters))}")
+    for polynomial in polynomials:
+        needed = (*polynomial.sizes, *polynomial.parameters)
+        # a random size is at least 0 and at most d: any number will do here
+        polynomial.require({name: given.get(name, 1) for name in needed if name in given or name in random})
+    return given
+
+
+def _evaluated(series: LossSeries, sizes: Mapping[str, float], random: Mapping[str, Fraction]) -> tuple[Fraction, ...]:
+    """(Y_0, ..., Y_order) at these sizes, averaged over the random ones."""
+    values = {name: Fraction(sizes[name]) for name in series.variables if name not in random}
+    return mean_over_sizes(series, values, int(sizes["d"]), random) if random else series.at(**values)
+
+
+def _of_all(statuses: Mapping[str, Status], times: Array) -> Status:
+    """Complete, or why the first observable ends, with the last time at which there is any value."""
+    failed = {name: status for name, status in statuses.items() if not status}
+    if not failed:
+        return COMPLETE
+    if len(statuses) == 1:
+        return next(iter(failed.values()))
+    ends = {name: status.last_time or 0.0 for name, status in failed.items()}
+    first = min(ends, key=lambda name: abs(ends[name]))
+    last = max(ends.values(), key=abs) if len(failed) == len(statuses) else float(times[np.argmax(np.abs(times))])
+    return Status(failed[first].kind, last, f"{first!r}: {failed[first].reason}")
 
 
 def _worst(result: Resummed, times: Array) -> Status:

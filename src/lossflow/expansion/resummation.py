@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lossflow.description import Description
+from lossflow.description import Description, brief
 from lossflow.errors import InvalidInput
 from lossflow.trajectory import COMPLETE, Status
 
@@ -29,6 +29,50 @@ class Resummed(NamedTuple):
     uncertainty: Array
     status: tuple[Status, ...]
     terms: npt.NDArray[np.int64]
+
+
+def judged(values: Array, uncertainty: Array, times: Array, terms: npt.NDArray[np.int64], reason: str) -> Resummed:
+    """Values up to the first time, on either side of zero, at which the uncertainty reaches the value itself or more.
+
+    reason: what to say where there is no value at all.
+    """
+    bad = ~(uncertainty <= np.abs(values))
+    status = [COMPLETE] * times.size
+    beyond = np.zeros(times.shape, bool)
+    for sign in (1.0, -1.0):
+        failed = np.flatnonzero(bad & (times * sign > 0))
+        if failed.size:
+            first = failed[np.argmin(np.abs(times[failed]))]
+            edge = float(times[first])
+            why = reason if not np.isfinite(values[first]) else "the error reaches the value itself"
+            left = Status("left_domain", edge, f"{why} at t = {edge:.4g}; raise the order or ask for shorter times")
+            for k in np.flatnonzero(times * sign >= edge * sign):
+                status[k], beyond[k] = left, True
+    at_zero = times == 0
+    beyond |= bad & ~at_zero
+    values, uncertainty = np.where(beyond, np.nan, values), np.where(beyond, np.nan, uncertainty)
+    return Resummed(values, uncertainty, tuple(status), terms)
+
+
+def resum(coefficients: Sequence[Fraction | int | float], times: npt.ArrayLike, resummation: Resummation) -> Resummed:
+    """sum_k c_k t^k  from finitely many coefficients, exact or float.
+
+    coefficients: c_0, c_1, ...; exact ones stay exact to the last step. times: any finite numbers, in any order; resummation:
+    `Taylor()`, `Pade()`, `BorelPade()` or `ConformalBorel()`. Returns values, uncertainty (one standard error) and a status
+    for each time; values are NaN where the status is not complete.
+    Raises `InvalidInput` for coefficients that are not finite numbers, or too few of them.
+    docs/theory/odd_order_and_descent.md part B [YGG26v2].
+    """
+    if not isinstance(resummation, Resummation):
+        raise InvalidInput(f"the resummation must be one such as Taylor() or BorelPade(), got {brief(resummation)}")
+    points = np.atleast_1d(np.asarray(times, np.float64))
+    if points.ndim != 1 or not points.size or not np.isfinite(points).all():
+        raise InvalidInput(f"times must be finite numbers, got {brief(times)}")
+    try:
+        exact = [Fraction(c) for c in coefficients]
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInput(f"coefficients must be finite numbers, got {brief(coefficients)}") from None
+    return resummation.sum(exact, points)
 
 
 class Resummation(Description):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 from lossflow.checkpoint import cache_folder, read, seal, unseal, write_atomically
 from lossflow.description import coerce
-from lossflow.diagrams.polynomial import DiagramPolynomial
+from lossflow.diagrams.polynomial import DiagramPolynomial, names_of
 from lossflow.diagrams.wick import SizePolynomial, derivatives, mean
 from lossflow.errors import CorruptedFile, InvalidInput, StorageError, nearest
 from lossflow.expansion.pareto import Exponent, pareto_front
@@ -96,14 +97,19 @@ class LossSeries:
         return values
 
 
-def expand(problem: AbstractProblem, order: int, *, route: Literal["auto", "general"] = "auto") -> LossSeries:
-    """Y_s = (-1)^s E[L * L * ... * L] (s+1 factors, left-nested mergers), s = 0 .. order, exactly.
+def expand(
+    problem: AbstractProblem, order: int, *, route: Literal["auto", "general"] = "auto", observable: str = "loss"
+) -> LossSeries:
+    """Y_s = (-1)^s E[((G * V) * V) ... * V] (s left-nested mergers by V), s = 0 .. order, exactly.
 
-    problem: any problem with diagrams; order: the highest derivative, >= 0; route: "general" merges and contracts diagrams,
-    "auto" takes the trace moments instead for the symmetric CP decomposition of order 2, which is faster and just as exact.
+    problem: any problem with diagrams; V is what its weights descend, `problem.as_potential()`, mostly the loss itself.
+    order: the highest derivative, >= 0. observable: the name of G among `problem.diagram_observables()`, "loss" by default.
+    route: "general" merges and contracts diagrams, "auto" takes the trace moments instead for the loss of the symmetric CP
+    decomposition of order 2, which is faster and just as exact.
     Results are kept on disk, in `$LOSSFLOW_CACHE` or the user's cache folder; every finished order is kept when the
     computation is interrupted.
-    Raises `NotSpoken` for a problem without diagrams, `InvalidInput` for a wrong order, `CorruptedFile` for a damaged cache.
+    Raises `NotSpoken` for a problem without diagrams, `InvalidInput` for a wrong order or an unknown observable,
+    `CorruptedFile` for a damaged cache.
     docs/theory/diagrams.md sections 1-5 [YGG26v2].
     """
     order = coerce(order, int, "order")
@@ -112,43 +118,53 @@ def expand(problem: AbstractProblem, order: int, *, route: Literal["auto", "gene
         raise InvalidInput(f"order must be >= 0, got {order}")
     if not isinstance(problem, AbstractProblem):
         raise InvalidInput(f"the problem must be an AbstractProblem such as CPDecomposition(order=2), got {problem!r}")
-    loss = problem.as_diagrams()
-    scale = _ring_scale(problem) if route == "auto" else None
-    cache = _Cache(loss, "diagrams" if scale is None else "rings")
+    coerce(observable, str, "observable")
+    potential = problem.as_potential()
+    observables = problem.diagram_observables()
+    if observable not in observables:
+        raise InvalidInput(f"{problem!r} has no observable {observable!r}; {nearest(observable, observables)}")
+    observed: DiagramPolynomial = observables[observable]
+    scale = _ring_scale(problem) if route == "auto" and observable == "loss" else None
+    cache = _Cache(potential, observed, "diagrams" if scale is None else "rings")
     known = cache.load()
     if len(known) <= order:
         known = []
         with progress(order + 1, f"expanding to order {order}") as bar:
-            for derivative in islice(derivatives(loss) if scale is None else ring_derivatives(scale), order + 1):
+            found = derivatives(potential, observed) if scale is None else ring_derivatives(scale)
+            for derivative in islice(found, order + 1):
                 known.append(derivative)
                 bar.update(1)
                 cache.save(known)
-    return _series(loss, known[: order + 1])
+    return _series(potential, observed, known[: order + 1])
 
 
-def _series(loss: DiagramPolynomial, known: Sequence[SizePolynomial]) -> LossSeries:
+def _series(potential: DiagramPolynomial, observed: DiagramPolynomial, known: Sequence[SizePolynomial]) -> LossSeries:
     assumptions = sorted({assumption for y in known for assumption in y.assumptions})
-    unlearned = tuple(term for term in loss.terms if not any(factor.tensor.learned for factor in term.diagram.factors))
-    constant = mean(replace(loss, terms=unlearned))
+    unlearned = tuple(
+        term for term in observed.terms if not any(factor.tensor.learned for factor in term.diagram.factors)
+    )
+    constant = mean(replace(observed, terms=unlearned))
     aligned = {
         tuple(dict(zip(constant.variables, e, strict=True)).get(name, 0) for name in known[0].variables): c
         for e, c in constant.terms.items()
     }
+    tensors = (*potential.tensors, *observed.tensors)
     return LossSeries(
         variables=known[0].variables,
         coefficients=tuple(FrozenMapping(y.terms) for y in known),
         assumptions=tuple(assumptions),
-        parameters=tuple(loss.parameters),
-        variances=tuple(sorted({tensor.variance for tensor in loss.tensors if isinstance(tensor.variance, str)})),
+        parameters=names_of(potential, observed).parameters,
+        variances=tuple(sorted({tensor.variance for tensor in tensors if isinstance(tensor.variance, str)})),
         constant=FrozenMapping(aligned),
     )
 
 
 class _Cache:
-    """The derivatives of one loss on disk, sealed: `<cache>/series/<route>-<content key of the loss>.json`."""
+    """The derivatives on disk, sealed: `<cache>/series/<route>-<key of potential and observable>-<format>.json`."""
 
-    def __init__(self, loss: DiagramPolynomial, route: str) -> None:
-        self.path = cache_folder() / "series" / f"{route}-{loss.content_key}-{CACHE_FORMAT}.json"
+    def __init__(self, potential: DiagramPolynomial, observed: DiagramPolynomial, route: str) -> None:
+        both = hashlib.sha256(f"{potential.content_key} {observed.content_key}".encode()).hexdigest()
+        self.path = cache_folder() / "series" / f"{route}-{both}-{CACHE_FORMAT}.json"
         self.warned = False
 
     def load(self) -> list[SizePolynomial]:

@@ -76,23 +76,30 @@ class MarchenkoPastur(Description):
         at_zero = self.atom * float(f(np.zeros(1))[0]) if self.atom else 0.0
         return at_zero + float(weights @ f(x))
 
-    def nodes_and_weights(self, finest: float = 1e-24) -> tuple[Array, Array]:
+    def nodes_and_weights(
+        self, finest: float = 1e-24, above: float | None = None, points: int = NODES_PER_PANEL
+    ) -> tuple[Array, Array]:
         """(x, w) with  sum_i w_i f(x_i) = integral of f over the continuous part, exact to rounding; all w_i > 0.
 
         f may vary on any scale down to `finest * b` near either edge (near an edge that is not zero, no finer than rounding
         lets x resolve), as long as it is analytic away from the real axis and from the far side of the edges: in
         x = a + (b - a) sin(phi)^2  Gauss-Legendre panels halve toward both edges, so that every panel is as long as its
         distance from the edge. About 1600 nodes by default.
+
+        above: `finest` at the upper edge, if it differs: 1 for functions that are smooth there, which halves the work.
+        points: nodes per panel; a second number of them shows how exact the first was.
         """
-        if not 0 < finest <= 1:
-            raise InvalidInput(
-                f"finest is a fraction of the upper edge in (0, 1], got {finest}; the default resolves 1e-24"
-            )
+        above = finest if above is None else above
+        for fraction in (finest, above):
+            if not 0 < fraction <= 1:
+                raise InvalidInput(
+                    f"finest is a fraction of the upper edge in (0, 1], got {fraction}; the default resolves 1e-24"
+                )
         a, b = (edge / self.variance for edge in self.edges)
         width = 4 * math.sqrt(self.rows) * math.sqrt(self.columns)  # b - a
         rounding = np.finfo(np.float64).eps / 4
-        low, low_weights = _halving_panels(max(finest, rounding * a / b))
-        high, high_weights = _halving_panels(max(finest, rounding))
+        low, low_weights = _halving_panels(max(finest, rounding * a / b), points)
+        high, high_weights = _halving_panels(max(above, rounding), points)
         x = np.append(a + width * np.sin(low) ** 2, b - width * np.sin(high) ** 2)
         root = width / 2 * np.append(np.sin(2 * low), np.sin(2 * high))  # sqrt((x - a)(b - x))
         weights = np.append(low_weights, high_weights) * root**2 / x
@@ -104,10 +111,10 @@ def narayana(k: int, n: int) -> int:
     return math.comb(k, n) * math.comb(k, n - 1) // k
 
 
-def _halving_panels(finest: float) -> tuple[Array, Array]:
+def _halving_panels(finest: float, points: int) -> tuple[Array, Array]:
     """Gauss-Legendre nodes and weights on (0, pi/4): panels halve toward zero until their square is below `finest`."""
     count = 2 + math.ceil(-math.log2(finest) / 2)
     ends = np.append(0.0, np.pi / 4 * 0.5 ** np.arange(count)[::-1])
-    nodes, weights = np.polynomial.legendre.leggauss(NODES_PER_PANEL)
+    nodes, weights = np.polynomial.legendre.leggauss(points)
     half = np.diff(ends)[:, None] / 2
     return (ends[:-1, None] + half * (1 + nodes)).ravel(), (half * weights).ravel()

@@ -14,6 +14,8 @@ from lossflow.dynamics import AbstractDynamics, GradientFlow
 from lossflow.errors import InvalidInput
 from lossflow.method import AbstractMethod
 from lossflow.problem import AbstractProblem
+from lossflow.problems.row import RowProcess
+from lossflow.simulate.design import Design
 from lossflow.simulate.ensemble import Ensemble, run_ensemble
 from lossflow.simulate.flow import BLOWN_UP, COMPLETE, MAX_STEPS, OVERFLOWN, STUCK, TOO_MANY_STEPS
 from lossflow.simulate.gradients import compiled
@@ -48,6 +50,7 @@ class Simulation(AbstractMethod):
     sizes: Mapping[str, float]
     runs: int = 8
     seed: int = 0
+    design: Design | None = None
     tolerance: float = 1e-8
 
     language: ClassVar[str] = "sample"
@@ -61,7 +64,16 @@ class Simulation(AbstractMethod):
             raise InvalidInput(f"Simulation.tolerance must lie between 1e-13 and 0.1, got {self.tolerance}")
 
     def solve(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> Trajectory:
-        """The mean loss of the runs at `times`."""
+        """The means over the runs at `times`."""
+        process = problem.as_process() if "process" in problem.languages else None
+        if isinstance(process, RowProcess):
+            from lossflow.simulate.row_ensemble import solve_rows
+
+            return solve_rows(self, problem, process, times, dynamics)
+        if self.design is not None:
+            raise InvalidInput(
+                f"a design takes the place of Gaussian data in models linear in them; {problem!r} is none: leave design=None"
+            )
         if not isinstance(dynamics, GradientFlow):
             raise InvalidInput(f"Simulation knows GradientFlow() alone, got {dynamics!r}")
         loss = problem.as_diagrams()

@@ -1,0 +1,884 @@
+"""Diagrams by the million: the inner loops of merging and averaging, on rows of bytes, compiled.
+
+A row is  n, E, kinds of the n nodes, then E edges of 1 + A bytes each (color, nodes, padding),  A the largest arity. Kinds are
+those of `algebra` (axis * base + pinned value, 0 for free), and MARKED + axis for a node that differs from all others of its
+axis. Imported when first needed: importing it costs the time to load the compiler.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+MARKED = 128  # kinds from here on: marked nodes
+PAD = 255
+COLOR_KIND = 256  # kinds from here on: the colors of a group, which the normal form may permute
+Ints = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+Bytes = npt.NDArray[np.uint8]
+
+_ODD = (2 * np.arange(1, 33, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
+SEES = _ODD[:16].copy()  # an edge sees its nodes, slot by slot
+SEEN = _ODD[16:].copy()  # a node sees its edges, slot by slot
+
+
+class Setting(NamedTuple):
+    """What is the same for all diagrams of a computation."""
+
+    base: int
+    arity: Ints  # by color
+    group: Ints  # by color: the least color of its group of interchangeable ones, or -1
+    members: Ints  # by least color of a group: its colors in order
+    learned: Ints  # by color, 0 or 1
+    centered: Ints  # by color: mean 0, so that no factor stays single
+    random: Ints  # by color: variance not 0, so that factors pair
+    single: Ints  # by color: the monomial of one single factor
+    power: Ints  # by axis: the monomial of a freed node
+    falling: Ints  # by axis: the monomial of a freed marked node
+    mark_axis: Ints  # the axes whose nodes are marked and eliminated one after the other, in this order
+    mark_slot: Ints  # [which of them, color]: the slot with this axis, or -1
+
+
+class Scratch(NamedTuple):
+    """Room to work in."""
+
+    hashes: Words  # [row, vertex]
+    keys: Words  # edges
+    start: Words  # edges
+    vertices: Ints  # [row, vertex]
+    edges: Ints  # [row, edge]
+    slots: Ints  # [edge, slot]
+    ends: Ints  # [edge, slot], of the diagram in work
+    child_ends: Ints
+    row: Bytes
+
+
+class Table(NamedTuple):
+    """Distinct rows, found by their hash."""
+
+    places: npt.NDArray[np.int32]  # open addressing; a power of two of them
+    rows: Bytes
+    hashes: Words
+    count: Ints  # of length 1
+
+
+class Steps(NamedTuple):
+    """What became of each diagram: `times` * monomial * child, child = number * 3 + edges that went."""
+
+    child: npt.NDArray[np.int32]
+    times: npt.NDArray[np.int32]
+    monomial: Ints
+    count: Ints  # of length 1
+
+
+def make_scratch(nodes: int, edges: int, colors: int, arity: int) -> Scratch:
+    """Room for diagrams of up to so many nodes and edges."""
+    vertices = nodes + colors + 2
+    return Scratch(
+        hashes=np.zeros((6, vertices), np.uint64),
+        keys=np.zeros(edges + 2, np.uint64),
+        start=np.zeros(edges + 2, np.uint64),
+        vertices=np.zeros((12, vertices), np.int64),
+        edges=np.zeros((6, edges + 2), np.int64),
+        slots=np.zeros((edges + 2, arity + 1), np.int64),
+        ends=np.zeros((edges + 2, max(arity, 1)), np.int64),
+        child_ends=np.zeros((edges + 2, max(arity, 1)), np.int64),
+        row=np.zeros(2 + nodes + (edges + 2) * (1 + arity), np.uint8),
+    )
+
+
+def make_table(width: int, capacity: int) -> Table:
+    """An empty table for so many rows."""
+    places = 1 << max(int(2 * capacity - 1).bit_length(), 4)
+    return Table(
+        np.full(places, -1, np.int32),
+        np.empty((capacity, width), np.uint8),
+        np.empty(capacity, np.uint64),
+        np.zeros(1, np.int64),
+    )
+
+
+def grown(table: Table, capacity: int) -> Table:
+    """The same rows, with room for more."""
+    larger = make_table(table.rows.shape[1], capacity)
+    count = int(table.count[0])
+    larger.rows[:count] = table.rows[:count]
+    larger.hashes[:count] = table.hashes[:count]
+    larger.count[0] = count
+    _fill_places(larger)
+    return larger
+
+
+@njit(cache=True)
+def _fill_places(table):
+    mask = np.uint64(table.places.size - 1)
+    for k in range(table.count[0]):
+        i = table.hashes[k] & mask
+        while table.places[i] >= 0:
+            i = (i + np.uint64(1)) & mask
+        table.places[i] = k
+
+
+@njit(cache=True)
+def _mix(x):
+    x ^= x >> np.uint64(33)
+    x *= np.uint64(0xFF51AFD7ED558CCD)
+    x ^= x >> np.uint64(33)
+    x *= np.uint64(0xC4CEB9FE1A85EC53)
+    x ^= x >> np.uint64(33)
+    return x
+
+
+@njit(cache=True)
+def _insert(table, row, length, code):
+    """The number of the row, a new one if it was not there."""
+    mask = np.uint64(table.places.size - 1)
+    i = code & mask
+    while True:
+        k = table.places[i]
+        if k < 0:
+            k = np.int32(table.count[0])
+            table.count[0] += 1
+            table.places[i] = k
+            table.hashes[k] = code
+            for b in range(length):
+                table.rows[k, b] = row[b]
+            return k
+        if table.hashes[k] == code:
+            same = True
+            for b in range(length):
+                if table.rows[k, b] != row[b]:
+                    same = False
+                    break
+            if same:
+                return k
+        i = (i + np.uint64(1)) & mask
+
+
+@njit(cache=True)
+def _refine(rounds, vertices, edges, width, start, slots, h, sums):
+    """Every vertex looks at its edges, every edge at its vertices."""
+    for _ in range(rounds):
+        for v in range(vertices):
+            sums[v] = np.uint64(0)
+        for e in range(edges):
+            x = start[e]
+            for a in range(width):
+                v = slots[e, a]
+                if v >= 0:
+                    x += SEES[a] * h[v]
+            y = _mix(x)
+            for a in range(width):
+                v = slots[e, a]
+                if v >= 0:
+                    sums[v] += y * SEEN[a]
+        for v in range(vertices):
+            h[v] = _mix(h[v] + sums[v])
+
+
+@njit(cache=True)
+def _sort_vertices(vertices, kind, h, order, key):
+    """Order by kind, then by what was seen; returns the number of cells."""
+    for v in range(vertices):
+        key[v] = (np.uint64(kind[v]) << np.uint64(54)) | (h[v] >> np.uint64(10))
+    for position in range(1, vertices):
+        v = order[position]
+        k = key[v]
+        j = position - 1
+        while j >= 0 and key[order[j]] > k:
+            order[j + 1] = order[j]
+            j -= 1
+        order[j + 1] = v
+    cells = 1 if vertices else 0
+    for position in range(1, vertices):
+        if key[order[position]] != key[order[position - 1]]:
+            cells += 1
+    return cells
+
+
+@njit(cache=True)
+def _twin_hashes(vertices, edges, width, start, slots, found):
+    """Equal for vertices whose swap changes nothing (and, but for a coincidence of hashes, for no others)."""
+    for v in range(vertices):
+        found[v] = np.uint64(0)
+    marker = np.uint64(0x5851F42D4C957F2D)
+    for e in range(edges):
+        x = start[e]
+        for a in range(width):
+            v = slots[e, a]
+            if v >= 0:
+                x += SEES[a] * _mix(np.uint64(v + 1))
+        for a in range(width):
+            v = slots[e, a]
+            if v >= 0:
+                first = True
+                y = x
+                for b in range(width):
+                    if slots[e, b] == v:
+                        if b < a:
+                            first = False
+                        y += SEES[b] * (marker - _mix(np.uint64(v + 1)))
+                if first:
+                    found[v] += _mix(y)
+
+
+@njit(cache=True)
+def _normal_form(n, kinds, edges, colors, ends, setting, s):
+    """Write the row of the normal form to `s.row`; returns (its length, its hash).
+
+    Colors are refined by hashing; where that leaves alike vertices that are no twins, each is tried and the one that leads to
+    the least refined picture is set apart. Vertices that still look alike are taken to be alike: if they are not (no diagram
+    is known), two rows stand for one diagram, which costs time and changes no result.
+    """
+    h, trial, best, sums, key, twin = s.hashes[0], s.hashes[1], s.hashes[2], s.hashes[3], s.hashes[4], s.hashes[5]
+    kind, order, place, vertex_of = s.vertices[0], s.vertices[1], s.vertices[2], s.vertices[3]
+    width = s.slots.shape[1]
+    vertices = n
+    for c in range(setting.arity.size):
+        vertex_of[c] = -1
+    for v in range(n):
+        kind[v] = kinds[v]
+    for e in range(edges):
+        c = colors[e]
+        g = setting.group[c]
+        if g >= 0:
+            if vertex_of[c] < 0:
+                vertex_of[c] = vertices
+                kind[vertices] = COLOR_KIND + g
+                vertices += 1
+            s.slots[e, 0] = vertex_of[c]
+            s.start[e] = _mix(np.uint64(g + 1))
+        else:
+            s.slots[e, 0] = -1
+            s.start[e] = _mix(np.uint64(c + 1001))
+        for a in range(1, width):
+            s.slots[e, a] = ends[e, a - 1] if a <= setting.arity[c] else -1
+    for v in range(vertices):
+        h[v] = _mix(np.uint64(kind[v] + 77))
+        order[v] = v
+    _refine(3, vertices, edges, width, s.start, s.slots, h, sums)
+    cells = _sort_vertices(vertices, kind, h, order, key)
+    twins_known = False
+    while cells < vertices:
+        while cells < vertices:
+            _refine(2, vertices, edges, width, s.start, s.slots, h, sums)
+            more = _sort_vertices(vertices, kind, h, order, key)
+            if more <= cells:
+                break
+            cells = more
+        if cells == vertices:
+            break
+        if not twins_known:
+            _twin_hashes(vertices, edges, width, s.start, s.slots, twin)
+            twins_known = True
+        chosen, size = -1, vertices + 1
+        first = 0
+        while first < vertices:
+            last = first + 1
+            alike = True
+            while last < vertices and key[order[last]] == key[order[first]]:
+                if twin[order[last]] != twin[order[first]]:
+                    alike = False
+                last += 1
+            if not alike and last - first < size:
+                chosen, size = first, last - first
+            first = last
+        if chosen < 0:
+            break
+        least = np.uint64(0)
+        any_tried = False
+        for k in range(chosen, chosen + size):
+            v = order[k]
+            tried = False
+            for j in range(chosen, k):
+                if twin[order[j]] == twin[v]:
+                    tried = True
+            if tried:
+                continue
+            for w in range(vertices):
+                trial[w] = h[w]
+            for j in range(k, chosen + size):
+                if twin[order[j]] == twin[v]:
+                    trial[order[j]] = _mix(h[v] + np.uint64(12345))
+            _refine(2, vertices, edges, width, s.start, s.slots, trial, sums)
+            picture = np.uint64(0)
+            for w in range(vertices):
+                picture += _mix(trial[w] ^ np.uint64(kind[w] * 7919))
+            if not any_tried or picture < least:
+                any_tried = True
+                least = picture
+                for w in range(vertices):
+                    best[w] = trial[w]
+        for w in range(vertices):
+            h[w] = best[w]
+        cells = _sort_vertices(vertices, kind, h, order, key)
+    # nodes come first, colors after them, group by group
+    rank = 0
+    for position in range(vertices):
+        v = order[position]
+        if position < n:
+            place[v] = position
+        else:
+            rank = rank + 1 if position > n and kind[order[position - 1]] == kind[v] else 0
+            place[v] = setting.members[kind[v] - COLOR_KIND, rank]
+    arity = width - 1
+    for e in range(edges):
+        c = colors[e]
+        known = place[vertex_of[c]] if setting.group[c] >= 0 else c
+        x = np.uint64(known)
+        for a in range(arity):
+            x = (x << np.uint64(8)) | np.uint64(place[ends[e, a]] if a < setting.arity[c] else PAD)
+        j = e - 1
+        while j >= 0 and s.keys[j] > x:
+            s.keys[j + 1] = s.keys[j]
+            j -= 1
+        s.keys[j + 1] = x
+    row = s.row
+    row[0], row[1] = n, edges
+    code = np.uint64(n * 256 + edges)
+    for position in range(n):
+        row[2 + position] = kinds[order[position]]
+        code = _mix(code * np.uint64(31) + np.uint64(kinds[order[position]]))
+    at = 2 + n
+    for e in range(edges):
+        x = s.keys[e]
+        code = _mix(code * np.uint64(0x9E3779B97F4A7C15) + x)
+        for a in range(arity, -1, -1):
+            row[at + a] = np.uint8(x & np.uint64(255))
+            x >>= np.uint64(8)
+        at += arity + 1
+    return at, code
+
+
+@njit(cache=True)
+def _load(row, width, kinds, colors, ends):
+    n, edges = np.int64(row[0]), np.int64(row[1])
+    for v in range(n):
+        kinds[v] = row[2 + v]
+    at = 2 + n
+    for e in range(edges):
+        colors[e] = row[at]
+        for a in range(width - 1):
+            ends[e, a] = row[at + 1 + a]
+        at += width
+    return n, edges
+
+
+@njit(cache=True)
+def _twin_leaders(n, kinds, edges, colors, ends, skip, setting, s, leader, one, other):
+    """For each node the least node whose swap with it changes nothing, for certain. Negative kinds have no twins."""
+    found = s.hashes[5]
+    width = s.slots.shape[1]
+    for e in range(edges):
+        s.start[e] = _mix(np.uint64(colors[e] + 1))
+        s.slots[e, 0] = -1
+        for a in range(1, width):
+            s.slots[e, a] = ends[e, a - 1] if a <= setting.arity[colors[e]] and e != skip else -1
+    _twin_hashes(n, edges, width, s.start, s.slots, found)
+    for v in range(n):
+        leader[v] = v
+        if kinds[v] < 0:
+            continue
+        for w in range(v):
+            if leader[w] == w and kinds[w] == kinds[v] and found[w] == found[v]:
+                if _same_view(v, w, edges, colors, ends, skip, setting, one, other):
+                    leader[v] = w
+                    break
+
+
+@njit(cache=True)
+def _same_view(v, w, edges, colors, ends, skip, setting, one, other):
+    """Whether v and w sit in the same edges, each seeing itself as PAD."""
+    mine = _view(v, edges, colors, ends, skip, setting, one)
+    if mine != _view(w, edges, colors, ends, skip, setting, other):
+        return False
+    for k in range(mine):
+        if one[k] != other[k]:
+            return False
+    return True
+
+
+@njit(cache=True)
+def _view(v, edges, colors, ends, skip, setting, found):
+    count = 0
+    for e in range(edges):
+        if e == skip:
+            continue
+        touched = False
+        x = np.uint64(colors[e])
+        for a in range(setting.arity[colors[e]]):
+            if ends[e, a] == v:
+                touched = True
+                x = (x << np.uint64(8)) | np.uint64(PAD)
+            else:
+                x = (x << np.uint64(8)) | np.uint64(ends[e, a])
+        if touched:
+            j = count - 1
+            while j >= 0 and found[j] > x:
+                found[j + 1] = found[j]
+                j -= 1
+            found[j + 1] = x
+            count += 1
+    return count
+
+
+@njit(cache=True)
+def _is_free(kind, base):
+    return kind < MARKED and kind % base == 0
+
+
+@njit(cache=True)
+def _identify(a, b, kinds, leader, base):
+    """Join two nodes; False if they cannot be equal."""
+    while leader[a] != a:
+        a = leader[a]
+    while leader[b] != b:
+        b = leader[b]
+    if a == b:
+        return True
+    if kinds[a] >= MARKED or kinds[b] >= MARKED:
+        return False  # a marked node differs from all others
+    if kinds[a] != kinds[b]:
+        if _is_free(kinds[a], base):
+            a, b = b, a
+        elif not _is_free(kinds[b], base):
+            return False
+    leader[b] = a
+    return True
+
+
+@njit(cache=True)
+def _child(n, kinds, edges, colors, ends, first, second, leader, setting, s):
+    """The diagram without edges `first` and `second`, nodes joined under their leaders, in normal form.
+
+    Returns (length of its row, hash, monomial of the nodes that became free).
+    """
+    base = setting.base
+    for v in range(n):  # one node for each pinned value
+        if leader[v] == v and kinds[v] < MARKED and kinds[v] % base:
+            for w in range(v):
+                if leader[w] == w and kinds[w] == kinds[v]:
+                    leader[v] = w
+                    break
+    number, child_kinds, child_colors = s.vertices[6], s.vertices[7], s.edges[1]
+    for v in range(n):
+        number[v] = -1
+    count, kept = 0, 0
+    for e in range(edges):
+        if e == first or e == second:
+            continue
+        c = colors[e]
+        child_colors[kept] = c
+        for a in range(setting.arity[c]):
+            v = ends[e, a]
+            while leader[v] != v:
+                v = leader[v]
+            if number[v] < 0:
+                number[v] = count
+                child_kinds[count] = kinds[v]
+                count += 1
+            s.child_ends[kept, a] = number[v]
+        kept += 1
+    monomial = 0
+    for v in range(n):
+        if leader[v] == v and number[v] < 0:
+            if kinds[v] >= MARKED:
+                monomial += setting.falling[kinds[v] - MARKED]
+            elif kinds[v] % base == 0:
+                monomial += setting.power[kinds[v] // base]
+    length, code = _normal_form(count, child_kinds, kept, child_colors, s.child_ends, setting, s)
+    return length, code, monomial
+
+
+@njit(cache=True)
+def _put(steps, child, times, monomial):
+    k = steps.count[0]
+    steps.child[k] = child
+    steps.times[k] = times
+    steps.monomial[k] = monomial
+    steps.count[0] = k + 1
+
+
+@njit(cache=True)
+def _choose_marked(n, kinds, edges, colors, ends, axis, setting, s):
+    """A node of the axis with fewest different edges, then fewest edges."""
+    best, best_rank = -1, 1 << 30
+    for v in range(n):
+        if kinds[v] != axis * setting.base:
+            continue
+        different, degree = 0, 0
+        for e in range(edges):
+            touched = False
+            for a in range(setting.arity[colors[e]]):
+                if ends[e, a] == v:
+                    touched = True
+            if touched:
+                degree += 1
+                repeated = e > 0 and colors[e] == colors[e - 1]
+                if repeated:
+                    for a in range(setting.arity[colors[e]]):
+                        if ends[e, a] != ends[e - 1, a]:
+                            repeated = False
+                if not repeated:
+                    different += 1
+        rank = different * 1024 + degree
+        if rank < best_rank:
+            best, best_rank = v, rank
+    return best
+
+
+@njit(cache=True)
+def _mark(n, kinds, edges, colors, ends, phase, setting, s, same, steps):
+    """All ways to say which nodes equal the chosen one, which then differs from the rest."""
+    axis = setting.mark_axis[phase]
+    leader, group_size, take, group_first = s.vertices[5], s.vertices[8], s.vertices[9], s.vertices[10]
+    chosen = _choose_marked(n, kinds, edges, colors, ends, axis, setting, s)
+    kept = kinds[chosen]
+    kinds[chosen] = -1
+    _twin_leaders(n, kinds, edges, colors, ends, -1, setting, s, leader, s.keys, s.start)
+    kinds[chosen] = kept
+    groups = 0
+    nodes = s.vertices[11]  # of the axis but the chosen one, group by group
+    count = 0
+    for v in range(n):
+        if v != chosen and kinds[v] == kept and leader[v] == v:
+            group_first[groups] = count
+            for w in range(v, n):
+                if w != chosen and kinds[w] == kept and leader[w] == v:
+                    nodes[count] = w
+                    count += 1
+            group_size[groups] = count - group_first[groups]
+            take[groups] = 0
+            groups += 1
+    while True:
+        for v in range(n):
+            leader[v] = v
+        times = 1
+        for g in range(groups):
+            for j in range(take[g]):
+                leader[nodes[group_first[g] + j]] = chosen
+                times = times * (group_size[g] - j) // (j + 1)
+        possible = True
+        for c in range(setting.arity.size):
+            slot = setting.mark_slot[phase, c]
+            if slot >= 0 and setting.centered[c]:
+                degree = 0
+                for e in range(edges):
+                    if colors[e] == c and leader[ends[e, slot]] == chosen:
+                        degree += 1
+                if degree % 2:
+                    possible = False
+                    break
+        if possible:
+            kinds[chosen] = MARKED + axis
+            length, code, monomial = _child(n, kinds, edges, colors, ends, -1, -1, leader, setting, s)
+            kinds[chosen] = kept
+            _put(steps, _insert(same, s.row, length, code) * 3, times, monomial)
+        g = 0
+        while g < groups and take[g] == group_size[g]:
+            take[g] = 0
+            g += 1
+        if g == groups:
+            return
+        take[g] += 1
+
+
+@njit(cache=True)
+def _pair(n, kinds, edges, colors, ends, marked, phase, setting, s, one_less, two_less, steps):
+    """One edge left single, and paired with each other edge; with a marked node, edges of that node alone."""
+    degree, leader = s.vertices[8], s.vertices[5]
+    count = s.edges[2]
+    for v in range(n):
+        degree[v] = 0
+    for c in range(setting.arity.size):
+        count[c] = 0
+    for e in range(edges):
+        count[colors[e]] += 1
+        for a in range(setting.arity[colors[e]]):
+            degree[ends[e, a]] += 1
+    first, first_rank = -1, 1 << 60
+    for e in range(edges):
+        c = colors[e]
+        if marked >= 0:
+            slot = setting.mark_slot[phase, c]
+            if slot < 0 or ends[e, slot] != marked:
+                continue
+            alike = 0
+            for other in range(edges):
+                if colors[other] == c:
+                    equal = True
+                    for a in range(setting.arity[c]):
+                        if ends[other, a] != ends[e, a]:
+                            equal = False
+                    if equal:
+                        alike += 1
+            rank = (256 - alike) * 65536  # the thickest bundle first, then what ties to least
+            for a in range(setting.arity[c]):
+                if ends[e, a] != marked:
+                    rank += degree[ends[e, a]] - alike
+        else:
+            rank = count[c] * 65536
+            for a in range(setting.arity[c]):
+                rank += degree[ends[e, a]]
+        if rank < first_rank:
+            first, first_rank = e, rank
+    c = colors[first]
+    if not setting.centered[c]:
+        for v in range(n):
+            leader[v] = v
+        length, code, monomial = _child(n, kinds, edges, colors, ends, first, -1, leader, setting, s)
+        _put(steps, _insert(one_less, s.row, length, code) * 3 + 1, 1, monomial + setting.single[c])
+    if not setting.random[c]:
+        return
+    twin, seen = s.vertices[9], s.vertices[10]
+    for v in range(n):
+        seen[v] = kinds[v]
+    for a in range(setting.arity[c]):
+        seen[ends[first, a]] = -1
+    _twin_leaders(n, seen, edges, colors, ends, first, setting, s, twin, s.keys, s.start)
+    done = s.edges[3]
+    for e in range(edges):
+        done[e] = 0
+    for e in range(edges):
+        if e == first or done[e] or colors[e] != c:
+            continue
+        if marked >= 0 and ends[e, setting.mark_slot[phase, c]] != marked:
+            continue
+        times = 0
+        for other in range(e, edges):
+            if other != first and colors[other] == c and not done[other]:
+                alike = True
+                for a in range(setting.arity[c]):
+                    if twin[ends[other, a]] != twin[ends[e, a]]:
+                        alike = False
+                        break
+                if alike:
+                    times += 1
+                    done[other] = 1
+        for v in range(n):
+            leader[v] = v
+        possible = True
+        for a in range(setting.arity[c]):
+            if not _identify(ends[first, a], ends[e, a], kinds, leader, setting.base):
+                possible = False
+                break
+        if possible:
+            length, code, monomial = _child(n, kinds, edges, colors, ends, first, e, leader, setting, s)
+            _put(steps, _insert(two_less, s.row, length, code) * 3 + 2, times, monomial)
+
+
+@njit(cache=True)
+def contract(source, numbers, begin, end, most, setting, s, same, one_less, two_less, starts, steps):
+    """Take each diagram `numbers[begin:end]` one step down; returns where it stopped for want of room.
+
+    most: no diagram has more children. starts[q + 1]: where the steps of diagram numbers[q] end.
+    """
+    colors = s.edges[0]
+    width = s.slots.shape[1]
+    kinds = np.empty(s.vertices.shape[1], np.int64)
+    for q in range(begin, end):
+        if (
+            same.count[0] + most > same.rows.shape[0]
+            or one_less.count[0] + most > one_less.rows.shape[0]
+            or two_less.count[0] + most > two_less.rows.shape[0]
+            or steps.count[0] + most > steps.child.size
+        ):
+            return q
+        n, edges = _load(source[numbers[q]], width, kinds, colors, s.ends)
+        marked = -1
+        for v in range(n):
+            if kinds[v] >= MARKED:
+                marked = v
+        phase = -1
+        for k in range(setting.mark_axis.size):
+            for v in range(n):
+                if phase < 0 and (
+                    kinds[v] == setting.mark_axis[k] * setting.base or kinds[v] == MARKED + setting.mark_axis[k]
+                ):
+                    phase = k
+        if phase >= 0 and marked < 0:
+            _mark(n, kinds, edges, colors, s.ends, phase, setting, s, same, steps)
+        else:
+            _pair(n, kinds, edges, colors, s.ends, marked, phase, setting, s, one_less, two_less, steps)
+        starts[q + 1] = steps.count[0]
+    return end
+
+
+@njit(cache=True)
+def merge_rows(left, begin, end, right, right_edges, right_times, most, setting, s, found, starts, steps, terms):
+    """Contract every edge of left rows with every equal one of right rows; returns where it stopped for want of room.
+
+    right_edges[r], right_times[r]: one edge of each class of twins and how many there are, closed by -1.
+    terms[k]: which right row step k came from. Steps have child = number of the row in `found`.
+    """
+    colors = s.edges[0]
+    width = s.slots.shape[1]
+    size = s.vertices.shape[1]
+    kinds, twin, done = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(s.keys.size, np.int64)
+    leader = s.vertices[5]
+    other_kinds, other_colors = np.empty(size, np.int64), np.empty(s.keys.size, np.int64)
+    other_ends = np.empty_like(s.ends)
+    for q in range(begin, end):
+        if found.count[0] + most > found.rows.shape[0] or steps.count[0] + most > steps.child.size:
+            return q
+        n, edges = _load(left[q], width, kinds, colors, s.ends)
+        _twin_leaders(n, kinds, edges, colors, s.ends, -1, setting, s, twin, s.keys, s.start)
+        for r in range(right.shape[0]):
+            m, others = _load(right[r], width, other_kinds, other_colors, other_ends)
+            for v in range(m):
+                kinds[n + v] = other_kinds[v]
+            for e in range(others):
+                colors[edges + e] = other_colors[e]
+                for a in range(setting.arity[other_colors[e]]):
+                    s.ends[edges + e, a] = other_ends[e, a] + n
+            for e in range(edges):
+                done[e] = 0
+            for e in range(edges):
+                c = colors[e]
+                if done[e] or not setting.learned[c]:
+                    continue
+                times = 0
+                for other in range(e, edges):
+                    if colors[other] == c and not done[other]:
+                        alike = True
+                        for a in range(setting.arity[c]):
+                            if twin[s.ends[other, a]] != twin[s.ends[e, a]]:
+                                alike = False
+                                break
+                        if alike:
+                            times += 1
+                            done[other] = 1
+                k = 0
+                while right_edges[r, k] >= 0:
+                    other = edges + right_edges[r, k]
+                    if colors[other] == c:
+                        for v in range(n + m):
+                            leader[v] = v
+                        possible = True
+                        for a in range(setting.arity[c]):
+                            if not _identify(s.ends[e, a], s.ends[other, a], kinds, leader, setting.base):
+                                possible = False
+                                break
+                        if possible:
+                            length, code, monomial = _child(
+                                n + m, kinds, edges + others, colors, s.ends, e, other, leader, setting, s
+                            )
+                            terms[steps.count[0]] = r
+                            _put(steps, _insert(found, s.row, length, code), times * right_times[r, k], monomial)
+                    k += 1
+        starts[q + 1] = steps.count[0]
+    return end
+
+
+@njit(cache=True)
+def find_marked(rows, count, flags):
+    """flags[q]: whether row q has a marked node."""
+    for q in range(count):
+        flags[q] = 0
+        for v in range(rows[q, 0]):
+            if rows[q, 2 + v] >= MARKED:
+                flags[q] = 1
+
+
+@njit(cache=True)
+def normalize(rows, setting, s, found, numbers):
+    """Insert rows of any numbering in normal form; numbers[q]: where row q went."""
+    width = s.slots.shape[1]
+    size = s.vertices.shape[1]
+    kinds, colors = np.empty(size, np.int64), np.empty(s.keys.size, np.int64)
+    for q in range(rows.shape[0]):
+        n, edges = _load(rows[q], width, kinds, colors, s.ends)
+        length, code = _normal_form(n, kinds, edges, colors, s.ends, setting, s)
+        numbers[q] = _insert(found, s.row, length, code)
+
+
+@njit(cache=True)
+def gather(begin, end, starts, steps_child, steps_times, steps_delta, offsets, first, length, index, words, product,
+           acc, used, out_first, out_length, out_index, out_words):
+    """E of each diagram from those of its children; returns (where it stopped for want of room, terms written so far).
+
+    The terms of child c of kind k (edges that went) are first[offsets[k] + c] ... in `index` (number of the monomial) and
+    `words` (digits in base 2^32). product[delta, i]: the number of the product of two monomials.
+    """
+    digits = words.shape[1]
+    count = product.max() + 1 if product.size else 0
+    filled = 0 if begin == 0 else out_first[begin - 1] + out_length[begin - 1]
+    touched = np.empty(acc.shape[0], np.int64)
+    mask = np.uint64(0xFFFFFFFF)
+    for q in range(begin, end):
+        number = 0
+        for k in range(starts[q], starts[q + 1]):
+            child = offsets[steps_child[k] % 3] + steps_child[k] // 3
+            times = np.uint64(steps_times[k])
+            row = product[steps_delta[k]]
+            for i in range(first[child], first[child] + length[child]):
+                m = row[index[i]]
+                if not used[m]:
+                    used[m] = 1
+                    touched[number] = m
+                    number += 1
+                    for d in range(digits):
+                        acc[m, d] = np.uint64(0)
+                for d in range(digits):
+                    acc[m, d] += times * np.uint64(words[i, d])
+        if filled + number > out_index.size:
+            for j in range(number):
+                used[touched[j]] = 0
+            return q, filled
+        out_first[q] = filled
+        for j in range(number):
+            m = touched[j]
+            used[m] = 0
+            carry = np.uint64(0)
+            for d in range(digits):
+                x = acc[m, d] + carry
+                out_words[filled, d] = np.uint32(x & mask)
+                carry = x >> np.uint64(32)
+            out_index[filled] = m
+            filled += 1
+        out_length[q] = number
+    return end, filled
+
+
+@njit(cache=True)
+def add_multiples(parts, numbers, kinds, first, length, index, words, total):
+    """total[kinds[k], monomial] += parts[k] * E of diagram numbers[k], modulo 2^(32 digits)."""
+    digits = total.shape[2]
+    given = words.shape[1]
+    mask = np.uint64(0xFFFFFFFF)
+    for k in range(numbers.size):
+        child = numbers[k]
+        for i in range(first[child], first[child] + length[child]):
+            target = total[kinds[k], index[i]]
+            for a in range(digits):
+                x = np.uint64(parts[k, a])
+                if x == 0:
+                    continue
+                carry = np.uint64(0)
+                for b in range(digits - a):
+                    y = target[a + b] + carry
+                    if b < given:
+                        y += x * np.uint64(words[i, b])
+                    target[a + b] = y & mask
+                    carry = y >> np.uint64(32)
+
+
+@njit(cache=True)
+def add_products(parents, children, factors, parts, weights, total):
+    """total[children[k]] += parts[parents[k]] * weights[factors[k]], modulo 2^(32 digits)."""
+    digits = total.shape[1]
+    mask = np.uint64(0xFFFFFFFF)
+    for k in range(parents.size):
+        target = total[children[k]]
+        for a in range(digits):
+            x = np.uint64(parts[parents[k], a])
+            if x == 0:
+                continue
+            carry = np.uint64(0)
+            for b in range(digits - a):
+                y = target[a + b] + carry + x * np.uint64(weights[factors[k], b])
+                target[a + b] = y & mask
+                carry = y >> np.uint64(32)

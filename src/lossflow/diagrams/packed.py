@@ -1,0 +1,745 @@
+"""Large sums of diagrams as arrays of bytes: merged and averaged by the compiled loops of `kernels`, exactly.
+
+The mean goes down level by level in the number of edges. A node of an axis that every tensor has at most once is *marked*: it
+is said which nodes equal it, and from then on it differs from all others, so that its edges pair among themselves; when the
+last one has gone it leaves a factor of the falling factorial of its size. Where no axis can be marked, one edge is paired with
+each other edge of its tensor. What became of every diagram is noted on the way down; the numbers, digits in base 2^32, come on
+the way up. docs/theory/diagrams.md section 4.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import comb, lcm
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from lossflow.diagrams.algebra import DIGIT, Algebra, Sum, count_alike
+from lossflow.diagrams.canonical import Code, twins
+from lossflow.diagrams.tensor import Tensor
+from lossflow.memory import require_memory
+
+if TYPE_CHECKING:
+    from lossflow.diagrams.kernels import Setting, Steps, Table
+
+LARGEST_MARKED = 9  # nodes of an axis beyond which too many subsets would have to be told apart
+MOST_NODES, MOST_ARITY, MOST_KINDS = 250, 7, 120  # of edges there are no more than of nodes: both are bytes
+ROWS_AT_ONCE = 2000  # between looks at the keyboard
+
+Law = tuple[object, object]
+Watch = Callable[[float], None]
+Array = npt.NDArray[np.int64]
+
+
+@dataclass
+class Effort:
+    """What the last mean and the last merger cost."""
+
+    states: int = 0
+    normal_forms: int = 0
+    merged_forms: int = 0
+    bytes: int = 0
+    merging: float = 0.0
+    contracting: float = 0.0
+    arithmetic: float = 0.0
+
+
+@dataclass
+class Packed:
+    """sum over items of  parts[item] / denominator * scales[item_scale[item]] * rows[item_row[item]].
+
+    parts: signed numbers as digits in base 2^32, the lowest first, modulo 2^(32 digits). scales: monomials of the algebra.
+    """
+
+    rows: npt.NDArray[np.uint8]
+    scales: list[int]
+    item_row: Array
+    item_scale: Array
+    parts: npt.NDArray[np.uint32]
+    denominator: int
+
+
+@dataclass
+class _Block:
+    """What became of the diagrams `numbers` of one level."""
+
+    numbers: Array
+    starts: Array
+    child: npt.NDArray[np.int32]
+    times: npt.NDArray[np.int32]
+    delta: npt.NDArray[np.int32]
+    deltas: Array
+
+
+@dataclass
+class _Means:
+    """Polynomials by number of the diagram: terms first[k] ... first[k] + length[k]."""
+
+    first: Array
+    length: Array
+    index: npt.NDArray[np.int32]
+    words: npt.NDArray[np.uint32]
+    monomials: Array
+
+
+class Engine:
+    """Mergers and means over one algebra."""
+
+    def __init__(self, algebra: Algebra, unpaired: Sequence[Law]) -> None:
+        self.algebra = algebra
+        self.unpaired = list(unpaired)
+        self.laws: list[Law] = [(tensor.variance, tensor.mean) for tensor in algebra.tensors]
+        self.arity = max((len(tensor.axes) for tensor in algebra.tensors), default=0)
+        self.effort = Effort()
+        self._noted = 0
+
+    def takes(self, sum_: Sum) -> bool:
+        """Whether these diagrams can be packed: no relations, and not too many of anything."""
+        return (
+            self.arity <= MOST_ARITY
+            and len(self.algebra.sizes) * self.algebra.base < MOST_KINDS
+            and len(self.algebra.tensors) < MOST_KINDS
+            and not any(rows for _, (_, _, rows) in sum_)
+            and all(len(kinds) <= MOST_NODES and len(edges) <= MOST_NODES for _, (kinds, edges, _) in sum_)
+        )
+
+    def merges(self, left: Packed, right: Sum) -> bool:
+        """Whether the merger stays within what bytes can number."""
+        nodes = int(left.rows[:, 0].max(initial=0)) + max((len(kinds) for _, (kinds, _, _) in right), default=0)
+        edges = int(left.rows[:, 1].max(initial=0)) + max((len(edges) for _, (_, edges, _) in right), default=0)
+        return max(nodes, edges) <= MOST_NODES and self.takes(right) and nodes < 1 << self._bits(0)
+
+    def averages(self, packed: Packed) -> bool:
+        """Whether the exponents of the mean fit into the digits of its monomials."""
+        nodes, edges = int(packed.rows[:, 0].max(initial=0)), int(packed.rows[:, 1].max(initial=0))
+        return max(nodes, edges) < 1 << self._bits(len(self._marked_axes(packed.rows)))
+
+    def pack(self, sum_: Sum) -> Packed:
+        """The sum as arrays, its diagrams in the normal form of the compiled loops."""
+        codes = list(dict.fromkeys(code for _, code in sum_))
+        rows = self._rows(codes)
+        place = self._normalized(rows)
+        number = {code: place[1][k] for k, code in enumerate(codes)}
+        denominator = lcm(*(weight.denominator for weight in sum_.values()))
+        items: dict[tuple[int, int], int] = {}
+        for (scale, code), weight in sum_.items():
+            key = (int(number[code]), scale)
+            items[key] = items.get(key, 0) + int(weight * denominator)
+        return _packed(place[0], items, denominator)
+
+    def unpack(self, packed: Packed) -> Sum:
+        """Back to codes, in the numbering of the rows."""
+        codes = [self._code(row) for row in packed.rows]
+        found: Sum = {}
+        for row, scale, value in zip(packed.item_row, packed.item_scale, _numbers(packed.parts), strict=True):
+            found[packed.scales[scale], codes[row]] = Fraction(value, packed.denominator)
+        return found
+
+    def merge(self, left: Packed, right: Sum, watch: Watch | None = None) -> Packed:
+        """sum over learned tensors of <grad left, grad right>, as `Algebra.merge`."""
+        from lossflow.diagrams import kernels
+
+        began = time.process_time()
+        codes = list(dict.fromkeys(code for _, code in right))
+        others = self._rows(codes)
+        edges, times = self._ends(codes)
+        nodes = int(left.rows[:, 0].max(initial=0)) + int(others[:, 0].max(initial=0))
+        most_edges = int(left.rows[:, 1].max(initial=0)) + int(others[:, 1].max(initial=0))
+        setting, bits = self._setting(())
+        scratch = kernels.make_scratch(nodes, most_edges, len(self.laws), self.arity)
+        most = int(left.rows[:, 1].max(initial=0)) * int((edges >= 0).sum()) + 1
+        found = kernels.make_table(self._width(nodes, most_edges), max(4 * len(left.rows), 1024) + most)
+        steps = _room_for_steps(max(16 * len(left.rows), 4096) + most)
+        terms = np.empty(steps.child.size, np.int32)
+        starts = np.zeros(len(left.rows) + 1, np.int64)
+        position = 0
+        while position < len(left.rows):
+            end = min(position + ROWS_AT_ONCE, len(left.rows))
+            stop = kernels.merge_rows(
+                left.rows, position, end, others, edges, times, most, setting, scratch, found, starts, steps, terms
+            )  # fmt: skip
+            if stop < end:
+                if found.count[0] + most > len(found.rows):
+                    found = self._grown(found, most)
+                if steps.count[0] + most > steps.child.size:
+                    steps = _more_steps(steps, most)
+                    terms = np.concatenate([terms, np.empty(steps.child.size - terms.size, np.int32)])
+            position = stop
+            if watch:
+                watch(position / len(left.rows))
+        self.effort.merged_forms = int(steps.count[0])
+        merged = self._collected(left, right, codes, found, starts, steps, terms, bits)
+        self.effort.merging = time.process_time() - began
+        return merged
+
+    def add(self, left: Packed, right: Packed) -> Packed:
+        """The sum of two sums."""
+        width = max(left.rows.shape[1], right.rows.shape[1])
+        rows = np.zeros((len(left.rows) + len(right.rows), width), np.uint8)
+        rows[: len(left.rows), : left.rows.shape[1]] = left.rows
+        rows[len(left.rows) :, : right.rows.shape[1]] = right.rows
+        found, number = self._normalized(rows)
+        denominator = lcm(left.denominator, right.denominator)
+        items: dict[tuple[int, int], int] = {}
+        for part, shift in ((left, 0), (right, len(left.rows))):
+            values = _numbers(part.parts)
+            for row, scale, value in zip(part.item_row.tolist(), part.item_scale.tolist(), values, strict=True):
+                key = (int(number[row + shift]), part.scales[scale])
+                items[key] = items.get(key, 0) + value * (denominator // part.denominator)
+        return _packed(found, items, denominator)
+
+    def mean(self, packed: Packed, watch: Watch | None = None) -> Iterator[tuple[Counter[Law], dict[int, Fraction]]]:
+        """E of the sum, in parts: (how many factors of each law there were, {monomial in sizes and singles: coefficient})."""
+        from lossflow.diagrams import kernels
+
+        began = time.process_time()
+        counts = self._color_counts(packed.rows)
+        alive = np.ones(len(packed.rows), bool)
+        for color, tensor in enumerate(self.algebra.tensors):
+            if tensor.mean == 0:
+                alive &= counts[:, color] % 2 == 0 if tensor.variance != 0 else counts[:, color] == 0
+        rows = packed.rows[alive]
+        number = np.cumsum(alive) - 1
+        nodes, most_edges = int(rows[:, 0].max(initial=0)), int(rows[:, 1].max(initial=0))
+        marked = self._marked_axes(rows)
+        axes = tuple(axis for axis, _ in marked)
+        setting, bits = self._setting(axes)
+        bell = 0.0
+        for _, count in marked:
+            bell += float(np.log2(float(_bell(count))))
+        most = max([most_edges, *(2 ** (count - 1) for _, count in marked)]) + 2
+        scratch = kernels.make_scratch(nodes, most_edges, len(self.laws), self.arity)
+        width = self._width(nodes, most_edges)
+        level = rows[:, 1].astype(np.int64)
+        tables = {e: kernels.make_table(width, 64 + most) for e in range(-2, 1)}
+        seed = np.zeros(len(rows), np.int64)
+        blocks: dict[int, list[_Block]] = {}
+        sizes: dict[int, int] = {}
+        kept = self.effort.bytes = 0
+        for e in range(most_edges, -1, -1):
+            for below in (e, e - 1, e - 2):
+                if below not in tables:
+                    tables[below] = kernels.make_table(width, 1024 + most)
+            mine = np.nonzero(level == e)[0]
+            if e not in tables or len(mine) + tables[e].count[0] >= len(tables[e].rows):
+                tables[e] = kernels.grown(tables[e], 2 * (len(mine) + len(tables[e].rows)))
+            got = np.empty(len(mine), np.int64)
+            kernels.normalize(np.ascontiguousarray(rows[mine]), setting, scratch, tables[e], got)
+            seed[mine] = got
+            blocks[e] = []
+            if e:
+                for want in (0, 1):
+                    count = int(tables[e].count[0])
+                    flags = np.zeros(count, np.uint8)
+                    kernels.find_marked(tables[e].rows, count, flags)
+                    numbers = np.nonzero(flags == want)[0]
+                    blocks[e].append(self._down(numbers, e, tables, most, setting, scratch))
+            sizes[e] = int(tables[e].count[0])
+            kept += sum(_bytes(block) for block in blocks[e])
+            self.effort.bytes = max(self.effort.bytes, kept + sum(_bytes(table) for table in tables.values()))
+            del tables[e]
+            if watch:
+                watch(0.9 * (1 - e / (most_edges + 1)))
+        self.effort.states = sum(sizes.values())
+        self.effort.normal_forms = sum(len(block.child) for level_ in blocks.values() for block in level_)
+        self.effort.contracting = time.process_time() - began
+        began = time.process_time()
+        self._noted = kept
+        yield from self._up(packed, alive, number, counts, level, seed, blocks, sizes, axes, bits, bell)
+        self.effort.arithmetic = time.process_time() - began
+
+    # --- going down
+
+    def _down(self, numbers, e, tables, most, setting, scratch) -> _Block:  # noqa: ANN001
+        from lossflow.diagrams import kernels
+
+        steps = _room_for_steps(4 * len(numbers) + most)
+        starts = np.zeros(len(numbers) + 1, np.int64)
+        position = 0
+        while position < len(numbers):
+            end = min(position + ROWS_AT_ONCE, len(numbers))
+            stop = kernels.contract(
+                tables[e].rows, numbers, position, end, most, setting, scratch,
+                tables[e], tables[e - 1], tables[e - 2], starts, steps,
+            )  # fmt: skip
+            if stop < end:
+                for below in (e, e - 1, e - 2):
+                    if tables[below].count[0] + most > len(tables[below].rows):
+                        tables[below] = self._grown(tables[below], most)
+                if steps.count[0] + most > steps.child.size:
+                    steps = _more_steps(steps, most)
+            position = stop
+        count = int(steps.count[0])
+        deltas, delta = np.unique(steps.monomial[:count], return_inverse=True)
+        return _Block(
+            numbers,
+            starts,
+            steps.child[:count].copy(),
+            steps.times[:count].copy(),
+            delta.astype(np.int32).reshape(-1),
+            deltas,
+        )
+
+    # --- coming up
+
+    def _up(self, packed, alive, number, counts, level, seed, blocks, sizes, axes, bits, bell):  # noqa: ANN001
+        """From no edges to all of them; the terms of the sum are added where their diagrams appear."""
+        from lossflow.diagrams import kernels
+
+        singles = any(tensor.mean != 0 for tensor in self.algebra.tensors)
+        means: dict[int, _Means] = {}
+        item_alive = alive[packed.item_row]
+        item_row = number[packed.item_row[item_alive]]
+        item_scale = packed.item_scale[item_alive]
+        parts = packed.parts[item_alive]
+        law_of = {law: k for k, law in enumerate(dict.fromkeys(self.laws))}
+        law_counts = np.zeros((len(counts), len(law_of)), np.int64)
+        for color, law in enumerate(self.laws):
+            law_counts[:, law_of[law]] += counts[:, color]
+        law_counts = law_counts[alive]
+        size_bits = float(np.log2(1 + np.abs(_floats(parts)).sum()))
+        for e in sorted(blocks):
+            need = _log2_pairings(e, singles) + bell
+            digits = int((need + 2) // 32) + 1
+            if e == 0:
+                found = _Means(*(np.zeros(sizes[0], np.int64) for _ in range(2)), *_one(sizes[0]))
+                found.length[:] = 1
+            else:
+                found = _Means(*(np.zeros(sizes[e], np.int64) for _ in range(2)), *_nothing(digits))
+                for block in reversed(blocks[e]):  # the marked ones are children of the others
+                    found = self._gathered(block, e, found, means, digits)
+            means[e] = found
+            held = self._noted + 2 * sum(_bytes(part) for part in means.values())  # twice: while they are put together
+            self.effort.bytes = max(self.effort.bytes, held)
+            means.pop(e - 2, None)
+            self._noted -= sum(_bytes(block) for block in blocks[e])
+            blocks[e] = []
+            here = np.nonzero(level[item_row] == e)[0]
+            if len(here):
+                classes, class_of = _distinct(item_scale[here], *law_counts[item_row[here]].T)
+                total_digits = int((need + size_bits + 4) // 32) + 1
+                total = np.zeros((len(classes), max(len(found.monomials), 1), total_digits), np.uint64)
+                kernels.add_multiples(
+                    _extended(parts[here], total_digits), seed[item_row[here]], class_of,
+                    found.first, found.length, found.index, found.words, total,
+                )  # fmt: skip
+                for k, key in enumerate(classes):
+                    numbers = _numbers(total[k].astype(np.uint32))
+                    sum_: dict[int, Fraction] = {}
+                    for monomial, value in zip(found.monomials, numbers, strict=False):
+                        if value:
+                            for power, times in self._monomials(int(monomial), axes, bits):
+                                power += packed.scales[key[0]]
+                                sum_[power] = sum_.get(power, Fraction(0)) + Fraction(times * value, packed.denominator)
+                    yield Counter({law: int(key[1 + n]) for law, n in law_of.items()}), sum_
+
+    def _gathered(self, block: _Block, e: int, same: _Means, means: Mapping[int, _Means], digits: int) -> _Means:
+        from lossflow.diagrams import kernels
+
+        pool = [same, means.get(e - 1), means.get(e - 2)]
+        offsets = np.zeros(3, np.int64)
+        first, length, index, words = [], [], [], []
+        monomials = np.unique(np.concatenate([np.zeros(0, np.int64), *(m.monomials for m in pool if m is not None)]))
+        rows = terms = 0
+        for k, part in enumerate(pool):
+            offsets[k] = rows
+            if part is None:
+                continue
+            first.append(part.first + terms)
+            length.append(part.length)
+            index.append(np.searchsorted(monomials, part.monomials)[part.index].astype(np.int32))
+            words.append(_extended(part.words, digits, signed=False))
+            rows += len(part.first)
+            terms += len(part.index)
+        first_, length_, index_, words_ = (np.concatenate(x) for x in (first, length, index, words))
+        products = block.deltas[:, None] + monomials[None, :]
+        result, product = np.unique(products, return_inverse=True)
+        product = product.reshape(products.shape).astype(np.int32)
+        count = len(block.numbers)
+        out_first, out_length = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        room = max(1024, int(1.3 * count * (terms / max(rows, 1) + 1))) + len(result)
+        out_index, out_words = np.empty(room, np.int32), np.empty((room, digits), np.uint32)
+        acc, used = np.zeros((len(result), digits), np.uint64), np.zeros(len(result), np.uint8)
+        position = filled = 0
+        while position < count:
+            end = min(position + 20 * ROWS_AT_ONCE, count)
+            stop, filled = kernels.gather(
+                position, end, block.starts, block.child, block.times, block.delta, offsets, first_, length_, index_,
+                words_, product, acc, used, out_first, out_length, out_index, out_words,
+            )  # fmt: skip
+            if stop < end:
+                more = len(out_index) // 2 + len(result)
+                require_memory(4.0 * (1 + digits) * (len(out_index) + more), "this order", ADVICE)
+                out_index = np.concatenate([out_index[:filled], np.empty(len(out_index) + more - filled, np.int32)])
+                out_words = np.concatenate(
+                    [out_words[:filled], np.empty((len(out_index) - filled, digits), np.uint32)]
+                )
+            position = stop
+        known = same.first.copy(), same.length.copy()
+        known[0][block.numbers] = out_first + len(same.index)
+        known[1][block.numbers] = out_length
+        both = np.unique(np.concatenate([same.monomials, result]))
+        return _Means(
+            known[0],
+            known[1],
+            np.concatenate(
+                [
+                    np.searchsorted(both, same.monomials)[same.index].astype(np.int32),
+                    np.searchsorted(both, result)[out_index[:filled]].astype(np.int32),
+                ]
+            ),
+            np.concatenate([_extended(same.words, digits, signed=False), out_words[:filled]]),
+            both,
+        )
+
+    # --- translations
+
+    def _bits(self, marked: int) -> int:
+        """Bits of one exponent in a monomial of 63."""
+        return min(63 // max(len(self.algebra.sizes) + marked + len(self.unpaired), 1), 10)
+
+    def _setting(self, marked: tuple[int, ...]) -> tuple[Setting, int]:
+        """The setting of the compiled loops, and how monomials are written: bits of each exponent, the lowest first."""
+        from lossflow.diagrams.kernels import Setting
+
+        algebra, tensors = self.algebra, self.algebra.tensors
+        bits = self._bits(len(marked))
+        colors = len(tensors)
+        group = np.full(colors, -1, np.int64)
+        members = np.zeros((max(colors, 1), max(colors, 1)), np.int64)
+        for color, group_ in algebra.group.items():
+            group[color] = min(group_)
+            members[min(group_), : len(group_)] = sorted(group_)
+        slots = np.full((max(len(marked), 1), max(colors, 1)), -1, np.int64)[: len(marked)]
+        for k, axis in enumerate(marked):
+            for color, tensor in enumerate(tensors):
+                if algebra.sizes[axis] in tensor.axes:
+                    slots[k, color] = tensor.axes.index(algebra.sizes[axis])
+        singles = [
+            1 << bits * (len(algebra.sizes) + len(marked) + self.unpaired.index(law)) if law[1] != 0 else 0
+            for law in self.laws
+        ]
+        falling = np.zeros(len(algebra.sizes), np.int64)
+        for k, axis in enumerate(marked):
+            falling[axis] = 1 << bits * (len(algebra.sizes) + k)
+        setting = Setting(
+            base=algebra.base,
+            arity=np.array([len(tensor.axes) for tensor in tensors], np.int64),
+            group=group,
+            members=members,
+            learned=np.array([tensor.learned for tensor in tensors], np.int64),
+            centered=np.array([tensor.mean == 0 for tensor in tensors], np.int64),
+            random=np.array([tensor.variance != 0 for tensor in tensors], np.int64),
+            single=np.array(singles, np.int64),
+            power=np.array([1 << bits * k for k in range(len(algebra.sizes))], np.int64),
+            falling=falling,
+            mark_axis=np.array(marked, np.int64),
+            mark_slot=slots,
+        )
+        return setting, bits
+
+    def _monomials(self, packed: int, marked: Sequence[int], bits: int) -> list[tuple[int, int]]:
+        """A packed monomial with its falling factorials expanded: (monomial of the algebra, coefficient)."""
+        sizes = len(self.algebra.sizes)
+        digits = [
+            packed >> bits * k & (1 << bits) - 1 for k in range(sizes + len(marked) + len(self.unpaired))
+        ]
+        monomial = sum(d << DIGIT * k for k, d in enumerate(digits[:sizes]))
+        monomial += sum(d << DIGIT * (sizes + k) for k, d in enumerate(digits[sizes + len(marked) :]))
+        found = [(monomial, 1)]
+        for axis, m in zip(marked, digits[sizes:], strict=False):
+            found = [(p + (j << DIGIT * axis), c * s) for p, c in found for j, s in enumerate(_falling(m)) if s]
+        return found
+
+    def _marked_axes(self, rows: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
+        """(axis, most nodes on it in one diagram) for each axis to mark, in the order in which that is done."""
+        algebra = self.algebra
+        most = np.zeros(len(algebra.sizes), np.int64)
+        pinned = np.zeros(len(algebra.sizes), bool)
+        for n in np.unique(rows[:, 0]):
+            kinds = rows[rows[:, 0] == n, 2 : 2 + int(n)]
+            for axis in range(len(algebra.sizes)):
+                most[axis] = max(most[axis], int((kinds == axis * algebra.base).sum(axis=1).max(initial=0)))
+                pinned[axis] |= bool(((kinds // algebra.base == axis) & (kinds % algebra.base != 0)).any())
+        left: list[Tensor] = list(algebra.tensors)
+        found: list[tuple[int, int]] = []
+        while True:
+            able = [
+                axis
+                for axis, name in enumerate(algebra.sizes)
+                if not pinned[axis]
+                and 0 < most[axis] <= LARGEST_MARKED
+                and any(name in tensor.axes for tensor in left)
+                and all(tensor.axes.count(name) <= 1 for tensor in algebra.tensors)
+            ]
+            if not able:
+                return found
+            axis = min(able, key=lambda axis: (most[axis], axis))
+            found.append((axis, int(most[axis])))
+            left = [tensor for tensor in left if algebra.sizes[axis] not in tensor.axes]
+
+    def _width(self, nodes: int, edges: int) -> int:
+        return 2 + nodes + edges * (1 + self.arity)
+
+    def _rows(self, codes: Sequence[Code]) -> npt.NDArray[np.uint8]:
+        nodes = max((len(kinds) for kinds, _, _ in codes), default=0)
+        edges = max((len(edges_) for _, edges_, _ in codes), default=0)
+        rows = np.zeros((len(codes), self._width(nodes, edges)), np.uint8)
+        for row, (kinds, edges_, _) in zip(rows, codes, strict=True):
+            row[0], row[1] = len(kinds), len(edges_)
+            row[2 : 2 + len(kinds)] = kinds
+            flat = [x for edge in edges_ for x in (*edge, *[255] * (1 + self.arity - len(edge)))]
+            row[2 + len(kinds) : 2 + len(kinds) + len(flat)] = flat
+        return rows
+
+    def _code(self, row: npt.NDArray[np.uint8]) -> Code:
+        n, edges = int(row[0]), int(row[1])
+        flat = row[2 + n : 2 + n + edges * (1 + self.arity)].reshape(edges, 1 + self.arity).tolist()
+        arity = [len(tensor.axes) for tensor in self.algebra.tensors]
+        return (
+            tuple(row[2 : 2 + n].tolist()),
+            tuple(sorted(tuple(edge[: 1 + arity[edge[0]]]) for edge in flat)),
+            (),
+        )
+
+    def _normalized(self, rows: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], Array]:
+        from lossflow.diagrams import kernels
+
+        setting, _ = self._setting(())
+        nodes, edges = int(rows[:, 0].max(initial=0)), int(rows[:, 1].max(initial=0))
+        table = kernels.make_table(rows.shape[1], len(rows) + 1)
+        numbers = np.empty(len(rows), np.int64)
+        scratch = kernels.make_scratch(nodes, edges, len(self.laws), self.arity)
+        kernels.normalize(rows, setting, scratch, table, numbers)
+        return _trimmed(table, self.arity), numbers
+
+    def _ends(self, codes: Sequence[Code]) -> tuple[Array, Array]:
+        """One edge of each class of twins of each diagram, and how many there are."""
+        found: list[list[tuple[int, int]]] = []
+        for kinds, edges, rows in codes:
+            alike = count_alike(edges, twins(kinds, edges, rows))
+            found.append([(edges.index(edge), times) for edge, times in alike])
+        longest = max(map(len, found), default=0) + 1
+        edges_, times_ = (np.full((len(found), longest), fill, np.int64) for fill in (-1, 0))
+        for k, ends in enumerate(found):
+            for j, (edge, times) in enumerate(ends):
+                edges_[k, j], times_[k, j] = edge, times
+        return edges_, times_
+
+    def _color_counts(self, rows: npt.NDArray[np.uint8]) -> Array:
+        """How many edges of each color each row has."""
+        counts = np.zeros((len(rows), len(self.laws)), np.int64)
+        for n in np.unique(rows[:, 0]):
+            these = np.nonzero(rows[:, 0] == n)[0]
+            colors = rows[these][:, 2 + int(n) :: 1 + self.arity]
+            inside = np.arange(colors.shape[1])[None, :] < rows[these, 1][:, None]
+            for color in range(len(self.laws)):
+                counts[these, color] = ((colors == color) & inside).sum(axis=1)
+        return counts
+
+    def _grown(self, table, most: int):  # noqa: ANN001, ANN202
+        from lossflow.diagrams import kernels
+
+        capacity = 2 * len(table.rows) + most
+        require_memory(float(capacity) * (table.rows.shape[1] + 24), "this order", ADVICE)
+        return kernels.grown(table, capacity)
+
+    def _collected(self, left, right, codes, found, starts, steps, terms, bits) -> Packed:  # noqa: ANN001
+        """The items of a merger: products of coefficients, isomorphic diagrams and equal scales together."""
+        from lossflow.diagrams import kernels
+
+        count = int(steps.count[0])
+        parent = np.repeat(np.arange(len(left.rows)), np.diff(starts))
+        # one line for each (step, item of its parent, scale of its right diagram)
+        right_items = [[(scale, weight) for (scale, code_), weight in right.items() if code_ == code] for code in codes]
+        denominator = lcm(*(weight.denominator for weight in right.values()))
+        order = np.argsort(left.item_row, kind="stable")
+        item_count = np.bincount(left.item_row, minlength=len(left.rows))
+        item_first = np.cumsum(item_count) - item_count
+        repeat = item_count[parent]
+        step = np.repeat(np.arange(count), repeat)
+        within = np.arange(len(step)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
+        item = order[item_first[parent[step]] + within]
+        kinds, kind = _distinct(left.item_scale[item], steps.monomial[step], terms[step], steps.times[step])
+        scales: dict[int, int] = {}
+        norm = float(np.abs(_floats(left.parts)).sum()) * 1.001 + 1
+        longest = max((len(items) for items in right_items), default=0)
+        edges = int(left.rows[:, 1].max(initial=0)) * max((len(code[1]) for code in codes), default=0)
+        largest = max((abs(int(weight * denominator)) for weight in right.values()), default=0)
+        digits = int((np.log2(norm) + np.log2(float(max(largest, 1)) * max(edges, 1) * max(len(right), 1)) + 4) // 32) + 1
+        lines: list[tuple[Array, Array, Array, Array]] = []
+        weights: list[int] = []
+        for pick in range(longest):
+            scale_of, weight_of = np.full(len(kinds), -1, np.int64), np.zeros(len(kinds), np.int64)
+            for k, (scale, monomial, term, times) in enumerate(kinds.tolist()):
+                if pick < len(right_items[term]):
+                    more, weight = right_items[term][pick]
+                    ((freed, _),) = self._monomials(monomial, (), bits)
+                    total = left.scales[scale] + more + freed
+                    scale_of[k] = scales.setdefault(total, len(scales))
+                    weight_of[k] = len(weights)
+                    weights.append(times * int(weight * denominator))
+            live = scale_of[kind] >= 0
+            lines.append((steps.child[step[live]].astype(np.int64), scale_of[kind[live]], item[live], weight_of[kind[live]]))
+        child, scale, item, weight = (np.concatenate(x) for x in zip(_NO_LINE, *lines, strict=True))
+        together, target = np.unique(child * max(len(scales), 1) + scale, return_inverse=True)
+        total = np.zeros((len(together), digits), np.uint64)
+        kernels.add_products(
+            item, target.reshape(-1), weight, _extended(left.parts, digits), _words(weights, digits), total
+        )
+        kept = total.any(axis=1)
+        item_row, item_scale = together[kept] // max(len(scales), 1), together[kept] % max(len(scales), 1)
+        rows_used, item_row = np.unique(item_row, return_inverse=True)
+        return Packed(
+            _trimmed(found, self.arity)[rows_used],
+            list(scales),
+            item_row.reshape(-1),
+            item_scale,
+            _shortened(total[kept].astype(np.uint32)),
+            left.denominator * denominator,
+        )
+
+
+_NO_LINE = (np.zeros(0, np.int64),) * 4
+ADVICE = "ask for a lower order; the orders before it are kept"
+
+
+def _packed(rows: npt.NDArray[np.uint8], items: Mapping[tuple[int, int], int], denominator: int) -> Packed:
+    scales = {scale: k for k, scale in enumerate(sorted({scale for _, scale in items}))}
+    keys = [key for key in sorted(items) if items[key]]
+    longest = max((abs(items[key]).bit_length() for key in keys), default=0)
+    return Packed(
+        rows,
+        list(scales),
+        np.array([row for row, _ in keys], np.int64),
+        np.array([scales[scale] for _, scale in keys], np.int64),
+        _words([items[key] for key in keys], longest // 32 + 1),
+        denominator,
+    )
+
+
+def _distinct(*columns: npt.NDArray[np.integer]) -> tuple[Array, Array]:
+    """The distinct lines, and for each line which of them it is."""
+    number = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        values, place = np.unique(column, return_inverse=True)
+        number = number * max(len(values), 1) + place.reshape(-1)
+        _, number = np.unique(number, return_inverse=True)
+        number = number.reshape(-1)
+    _, first = np.unique(number, return_index=True)
+    return np.column_stack([np.asarray(column)[first].astype(np.int64) for column in columns]), number
+
+
+def _trimmed(table, arity: int) -> npt.NDArray[np.uint8]:  # noqa: ANN001
+    """The rows of a table, no wider than needed, zero behind their ends."""
+    count = int(table.count[0])
+    rows = table.rows[:count]
+    length = 2 + rows[:, 0].astype(np.int64) + rows[:, 1].astype(np.int64) * (1 + arity)
+    rows = rows[:, : int(length.max(initial=2))].copy()
+    rows[np.arange(rows.shape[1])[None, :] >= length[:, None]] = 0
+    return rows
+
+
+def _room_for_steps(capacity: int):  # noqa: ANN202
+    from lossflow.diagrams.kernels import Steps
+
+    return Steps(
+        np.empty(capacity, np.int32), np.empty(capacity, np.int32), np.empty(capacity, np.int64), np.zeros(1, np.int64)
+    )
+
+
+def _more_steps(steps, most: int):  # noqa: ANN001, ANN202
+    capacity = steps.child.size + steps.child.size // 2 + most
+    require_memory(16.0 * capacity, "this order", ADVICE)
+    larger = _room_for_steps(capacity)
+    for old, new in zip(steps, larger, strict=True):
+        new[: old.size] = old
+    return larger
+
+
+def _bytes(parts: object) -> int:
+    """What the arrays of a named tuple or a dataclass take."""
+    values = parts if isinstance(parts, tuple) else vars(parts).values()
+    return sum(part.nbytes for part in values if isinstance(part, np.ndarray))
+
+
+def _one(count: int) -> tuple[Array, Array, Array]:
+    return np.zeros(count, np.int32), np.ones((count, 1), np.uint32), np.zeros(min(count, 1), np.int64)
+
+
+def _nothing(digits: int) -> tuple[Array, Array, Array]:
+    return np.zeros(0, np.int32), np.zeros((0, digits), np.uint32), np.zeros(0, np.int64)
+
+
+def _words(values: Sequence[int], digits: int) -> npt.NDArray[np.uint32]:
+    """Signed numbers as digits in base 2^32."""
+    modulus = 1 << 32 * digits
+    raw = b"".join((value % modulus).to_bytes(4 * digits, "little") for value in values)
+    return np.frombuffer(raw, "<u4").reshape(len(values), digits).astype(np.uint32)
+
+
+def _numbers(words: npt.NDArray[np.uint32]) -> list[int]:
+    """The inverse of `_words`."""
+    size = 4 * words.shape[1]
+    raw = np.ascontiguousarray(words.astype("<u4")).tobytes()
+    return [int.from_bytes(raw[k : k + size], "little", signed=True) for k in range(0, len(raw), size)] if size else []
+
+
+def _floats(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
+    """Signed numbers, rounded."""
+    if not words.size:
+        return np.zeros(len(words))
+    value = words[:, -1].astype(np.int32).astype(np.float64)
+    for digit in range(words.shape[1] - 2, -1, -1):
+        value = value * 2.0**32 + words[:, digit]
+    return value
+
+
+def _extended(words: npt.NDArray[np.uint32], digits: int, *, signed: bool = True) -> npt.NDArray[np.uint32]:
+    """The same numbers with more digits."""
+    if words.shape[1] >= digits:
+        return words[:, :digits]
+    fill = np.where(words[:, -1:] >> 31, 0xFFFFFFFF, 0).astype(np.uint32) if signed else np.uint32(0)
+    wide = np.empty((len(words), digits), np.uint32)
+    wide[:, : words.shape[1]] = words
+    wide[:, words.shape[1] :] = fill
+    return wide
+
+
+def _shortened(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """Without digits that only repeat the sign."""
+    while words.shape[1] > 1:
+        sign = np.where(words[:, -2] >> 31, 0xFFFFFFFF, 0)
+        if (words[:, -1] != sign).any():
+            return words
+        words = words[:, :-1]
+    return np.ascontiguousarray(words)
+
+
+def _log2_pairings(edges: int, singles: bool) -> float:
+    """log2 of the number of ways to pair edges, and to leave some single if that is allowed."""
+    ways = [1, 1 if singles else 0]
+    for n in range(2, edges + 1):
+        ways.append((n - 1) * ways[n - 2] + (ways[n - 1] if singles else 0))
+    return float(max(ways[edges], 1).bit_length())
+
+
+def _bell(count: int) -> int:
+    bell = [1]
+    for n in range(count):
+        bell.append(sum(comb(n, k) * bell[k] for k in range(n + 1)))
+    return bell[count]
+
+
+def _falling(m: int) -> list[int]:
+    """Coefficients of x (x - 1) ... (x - m + 1)."""
+    found = [1]
+    for n in range(m):
+        found = [(found[k - 1] if k else 0) - n * (found[k] if k < len(found) else 0) for k in range(len(found) + 1)]
+    return found

@@ -1,0 +1,220 @@
+"""Leading monomials of the exact Y_s as polygons, the theorem overlaid, and the scalings at which each face leads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lossflow.expansion.pareto import Exponent, identity_front
+from lossflow.expansion.regimes import Atlas, NoTimeScale, classify, observe, regimes
+from lossflow.expansion.series import LossSeries, expand
+from lossflow.figures.figure import Figure, Outcome, Picture, Verdict
+from lossflow.plot import COLORS
+from lossflow.problems.cp import CPDecomposition
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+RESOLUTION = 160  # points along each side of a map of scalings
+
+
+class Case(NamedTuple):
+    """A problem, its exact series, and the s that are shown."""
+
+    name: str
+    problem: CPDecomposition
+    series: LossSeries
+    shown: tuple[int, ...]
+
+
+def draw(symmetric: tuple[int, int], asymmetric: tuple[int, int], shown: tuple[int, ...]) -> Outcome:
+    """symmetric, asymmetric: (order of the tensor, highest s that is compared); shown: the s whose polygons are drawn."""
+    cases = []
+    for (order, highest), same, name in ((symmetric, True, "one matrix"), (asymmetric, False, "a matrix for each slot")):
+        problem = CPDecomposition(order, same)
+        series = expand(problem, highest)
+        cases.append(Case(f"{name}, order {order}", problem, series, tuple(s for s in shown if s <= highest)))
+    verdicts = [verdict for case in cases for verdict in (_fronts(case), _cones(case))]
+    words = (
+        f"Rows: {cases[0].name}, and {cases[1].name}. Left: the leading monomials p^q H^n of Y_s, as computed from all its terms "
+        "(filled) and as the theorem has them (rings), over n and the number of squares D, with q beside each; crosses mark "
+        "what the theorem says is absent. Their polygon has the vertices A, B, E, or A to E. Right: the exponents of H and of "
+        "1/sigma^2, with p = L, at which each vertex leads; walls between them are the edges, and the point where all meet is "
+        "the full problem."
+    )
+    return Outcome((Picture("polygons", _canvas(cases), words),), tuple(verdicts))
+
+
+def _fronts(case: Case) -> Verdict:
+    """The computed fronts are those of the theorem, for every s that was reached."""
+    order, symmetric = case.problem.order, case.problem.symmetric
+    wrong = [
+        s for s in range(case.series.order + 1) if case.series.pareto(s) != set(identity_front(order, symmetric, s).values())
+    ]
+    points = sum(len(case.series.pareto(s)) for s in range(case.series.order + 1))
+    found = f"all {points} leading monomials" if not wrong else f"not those of s = {', '.join(map(str, wrong))}"
+    sentence = f"{found} of Y_0 .. Y_{case.series.order} are those of the theorem"
+    return Verdict(f"{case.name}: fronts", None if wrong else 0.0, None, None, not wrong, sentence)
+
+
+def _cones(case: Case) -> Verdict:
+    """The cones that the exact series show, with nothing known of the problem, are the faces of the theorem."""
+    atlas = observe(case.problem, case.series.order)
+    agree = len(atlas.regimes) == len(regimes(case.problem))
+    partners: dict[str, str] = {}
+    for a in _scalings(case.problem, 12):
+        known = classify(case.problem, exponents=dict(zip(atlas.variables, a, strict=True)))  # type: ignore[call-overload]
+        mine = atlas.regimes[atlas.fan.closure(atlas.fan.locate(a))].name
+        agree = agree and partners.setdefault(known.regime.name, mine) == mine
+    agree = agree and len(set(partners.values())) == len(partners)
+    sentence = (
+        f"{len(atlas.regimes)} cones of the fan of Y_1 .. Y_{case.series.order}, {len(regimes(case.problem))} faces of the theorem"
+    )
+    return Verdict(f"{case.name}: faces", 0.0 if agree else None, None, None, agree, sentence)
+
+
+def _scalings(problem: CPDecomposition, count: int) -> list[tuple[Fraction, Fraction, Fraction]]:
+    """p = L, H = L^h, 1/sigma2 = L^w on a grid that covers all faces."""
+    widest, faintest = extent(problem)
+    heights = [Fraction(k * widest, count) for k in range(1, count + 1)]
+    depths = [Fraction(k * faintest, count) for k in range(-count // 3, count + 1)]
+    return [(Fraction(1), h, -w) for h in heights for w in depths]
+
+
+def extent(problem: CPDecomposition) -> tuple[int, int]:
+    """How far a map goes: the largest exponents of H and of 1/sigma2, at p = L."""
+    order = problem.order
+    return (order if problem.symmetric and order % 2 == 0 else 2 * (order - 1)), 3
+
+
+def _canvas(cases: Sequence[Case]) -> Canvas:
+    from matplotlib.figure import Figure as Canvas
+
+    columns = max(len(case.shown) for case in cases) + 1
+    canvas = Canvas(figsize=(3.5 * columns, 3.4 * len(cases)), layout="constrained")
+    grid = canvas.subplots(len(cases), columns, squeeze=False)
+    for row, case in zip(grid, cases, strict=True):
+        for axes, s in zip(row, case.shown, strict=False):
+            _draw_polygon(axes, case, s)
+        for axes in row[len(case.shown) : -1]:
+            axes.set_visible(False)
+        draw_scalings(row[-1], case.problem)
+        row[-1].set_title(f"where each face leads, order {case.problem.order}")
+    return canvas
+
+
+def _draw_polygon(axes: Axes, case: Case, s: int) -> None:
+    order, symmetric = case.problem.order, case.problem.symmetric
+    theorem = identity_front(order, symmetric, s)
+    computed = {squares(order, s, e): e for e in case.series.pareto(s)}
+    corners = {
+        name: place
+        for name, place in _vertices(s, symmetric).items()
+        if place in theorem
+    }
+    outline = np.array([place for place in dict.fromkeys(corners.values())] + [next(iter(corners.values()))], dtype=float)
+    axes.fill(*outline.T, color=COLORS[4], alpha=0.25, lw=0)
+    axes.plot(*outline.T, color=COLORS[0], lw=1.0)
+    absent = [(n, d) for d in range(s + 2) for n in range(1, d + 2) if (n, d) not in theorem]
+    if absent:
+        axes.plot(*np.array(absent).T, "x", color="#999999", ms=4, ls="none")
+    axes.plot(*np.array(list(theorem)).T, "o", mfc="none", mec=COLORS[1], ms=8, ls="none")
+    axes.plot(*np.array(list(computed)).T, "o", color=COLORS[0], ms=3.5, ls="none")
+    for (n, d), exponent in computed.items():
+        axes.annotate(str(exponent[0]), (n, d), xytext=(5, -9), textcoords="offset points", fontsize=6.5, color="#555555")
+    together: dict[tuple[int, int], list[str]] = {}
+    for name, place in corners.items():
+        together.setdefault(place, []).append(name)
+    for place, names in together.items():
+        axes.annotate("=".join(names), place, xytext=(-12, 5), textcoords="offset points", fontsize=9, fontweight="bold")
+    axes.set(
+        xlim=(0.3, s + 2.7),
+        ylim=(-0.7, s + 1.8),
+        xlabel="$n$, power of $H$",
+        ylabel="$s_D$, number of squares",
+        title=f"{'one matrix' if symmetric else 'a matrix for each slot'}, order {order}, $s = {s}$",
+    )
+    axes.set_xticks(range(1, s + 3))
+    axes.set_yticks(range(s + 2))
+
+
+def _vertices(s: int, symmetric: bool) -> dict[str, tuple[int, int]]:
+    """(n, s_D) of the vertices, around the polygon. docs/theory/diagrams.md section 6 [YGG26v2]."""
+    if symmetric:
+        return {"A": (1, s + 1), "B": (s + 2, s + 1), "E": (1, 0)}
+    least = 1 - s % 2
+    return {"A": (1, s + 1), "B": (s + 1, s + 1), "C": (s, s - 1), "D": (least + 1, least), "E": (1, least)}
+
+
+def squares(order: int, s: int, exponent: Exponent) -> tuple[int, int]:
+    """(n, s_D) of a monomial of Y_s, whose power of the variance counts its squares."""
+    _, n, power = exponent
+    return n, (2 * power - (order - 2) * s) // order - 1
+
+
+def draw_scalings(axes: Axes, problem: CPDecomposition) -> None:
+    """The regime of every scaling p = L, H = L^h, sigma2 = L^-w over (h, w); those without a single time scale are hatched."""
+    widest, faintest = extent(problem)
+    heights = np.linspace(0, widest, RESOLUTION + 1)[1:] - widest / (2 * RESOLUTION)
+    depths = np.linspace(-1, faintest, RESOLUTION + 1)[1:] - (1 + faintest) / (2 * RESOLUTION)
+    found: dict[str, int] = {}
+    lawless: set[str] = set()
+    cells = np.zeros((depths.size, heights.size), dtype=int)
+    for column, h in enumerate(heights):
+        for row, w in enumerate(depths):
+            regime = classify(problem, exponents={"p": 1.0, "H": float(h), "sigma2": float(-w)}).regime
+            cells[row, column] = found.setdefault(regime.name, len(found))
+            if isinstance(regime.time_scale, NoTimeScale):
+                lawless.add(regime.name)
+    _paint(axes, heights, depths, cells, found, lawless)
+    axes.set(xlabel=r"$h$,  $H = p^h$", ylabel=r"$w$,  $\sigma^2 = p^{-w}$")
+    axes.grid(False)
+
+
+def _paint(
+    axes: Axes, heights: np.ndarray, depths: np.ndarray, cells: np.ndarray, found: Mapping[str, int], lawless: set[str]
+) -> None:
+    shades = {"A": COLORS[5], "B": COLORS[1], "C": COLORS[3], "D": COLORS[2], "E": COLORS[4]}
+    for name, index in found.items():
+        here = np.where(cells == index, 1.0, np.nan)
+        if not np.isfinite(here).sum() or "-" in name:  # walls hit by a grid point
+            continue
+        color = "#bbbbbb" if name in lawless else shades.get(name, "#dddddd")
+        axes.contourf(
+            heights,
+            depths,
+            np.where(cells == index, 1.0, 0.0),
+            levels=(0.5, 1.5),
+            colors=[color],
+            alpha=0.45,
+            hatches=["////" if name in lawless else None],
+        )
+        axes.contour(heights, depths, np.where(cells == index, 1.0, 0.0), levels=(0.5,), colors="#444444", linewidths=0.6)
+        rows, columns = np.nonzero(cells == index)
+        if name in lawless:
+            continue
+        middle = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
+        axes.annotate(
+            name, (heights[columns[middle]], depths[rows[middle]]), ha="center", va="center", fontsize=10, fontweight="bold"
+        )
+
+
+def faces_of(atlas: Atlas) -> int:
+    """The number of cones of all dimensions."""
+    return len(atlas.regimes)
+
+
+FIGURE = Figure(
+    name="pareto-polygons",
+    title="Leading monomials: polygons from the exact series, and the theorem",
+    claim="The leading monomials of Y_s, computed from all its terms, are those of the theorem: a triangle A-B-E for one matrix and "
+    "even order, a pentagon A-B-C-D-E for a matrix in each slot; the cones of the fan of the series are its faces.",
+    sources=("YGG26v2",),
+    quick={"symmetric": (2, 4), "asymmetric": (3, 4), "shown": (3, 4)},
+    full={"symmetric": (4, 4), "asymmetric": (3, 5), "shown": (3, 4)},
+    draw=draw,
+)

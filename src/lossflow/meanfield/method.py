@@ -1,0 +1,130 @@
+"""Dynamical mean-field theory as a method: the large-size limit of a problem that speaks of its single-site process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from lossflow.checkpoint import Checkpoint
+from lossflow.dynamics import AbstractDynamics
+from lossflow.errors import InvalidInput
+from lossflow.meanfield.errors import FEWEST
+from lossflow.method import AbstractMethod
+from lossflow.problem import AbstractProblem
+from lossflow.problems.row import RowProcess
+from lossflow.trajectory import Status, Trajectory
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
+
+FORMAT = 1  # of the checkpoint and of the numbers that lead to it; raised when either changes
+
+
+@dataclass(frozen=True, repr=False)
+class MeanField(AbstractMethod):
+    """r_k = w_k - (1/delta) sum_{l<k} R(k, l) L_l,   theta_{k+1} = theta_k - eta h(theta_k) - sum_{l<=k} M(k, l) theta_l + u_k:
+
+    the limit n, d -> inf at fixed n/d of models linear in the data, by one causal pass over two-time kernels; nothing is
+    iterated. Discrete dynamics are followed update by update, exactly; flows by descent on three nested grids, extrapolated.
+    Square loss with labels r* + noise is solved in closed form instead.
+
+    paths: of the process, per randomization, >= 16; powers of two sample best. resolution: >= 4, steps of the finest grid of a
+    flow, about; None chooses it from the stability bound and the last time. randomizations: >= 4, independent solves with their own
+    random numbers, averaged. dimension: for matrix processes alone; here None. seed: >= 0.
+
+    Values are scalars for one column of weights and carry matrices (m, m) or (m, m*) behind the time for several; see the
+    problem's docstring. The uncertainty is one standard error of the total error: the scatter of the randomizations, the
+    extrapolation in the step, the integrals over a fresh sample. `details`: the two-time "correlation" C, "response" R and
+    "force_correlation" C_L at "kernel_times", ascending (for flows C_L is a density in both times, meant for unequal ones);
+    "fluctuation_dissipation", the slope [C(t, s + ds) - C(t, s)]/(ds R(t, s)), a temperature that would be the same for all
+    t > s in equilibrium; "randomizations", their values at "randomization_times"; "steps", "tangents", "memory" in bytes;
+    "consistency", the largest violation of Stein's identity; "route", and for closed forms what `meanfield.linear` says.
+    The status is "left_domain" where the process leaves every scale; its reason tells a complete solution's caveats.
+    Raises `InvalidInput` for negative times, times between the updates of discrete dynamics and too large a computation;
+    warns (`RuntimeWarning`) of steps above the stability bound.
+    docs/theory/mean_field.md sections 2, 3 and 7 [NI26v2].
+    """
+
+    paths: int = 8192
+    resolution: int | None = None
+    randomizations: int = 8
+    dimension: int | None = None
+    seed: int = 0
+
+    language: ClassVar[str] = "process"
+
+    def check(self) -> None:
+        if self.paths < 16:
+            raise InvalidInput(f"MeanField.paths must be at least 16, got {self.paths}; 8192 is usual")
+        if self.randomizations < FEWEST:
+            raise InvalidInput(
+                f"MeanField.randomizations must be at least {FEWEST}, since the error is known from their scatter; "
+                f"got {self.randomizations}"
+            )
+        if self.resolution is not None and self.resolution < 4:
+            raise InvalidInput(f"MeanField.resolution must be at least 4, got {self.resolution}; leave None to have it chosen")
+        if self.dimension is not None and self.dimension < 1:
+            raise InvalidInput(f"MeanField.dimension must be at least 1, got {self.dimension}")
+        if self.seed < 0:
+            raise InvalidInput(f"MeanField.seed must be >= 0, got {self.seed}")
+
+    def solve(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> Trajectory:
+        """The trajectory at `times`."""
+        process = problem.as_process()
+        if not isinstance(process, RowProcess):
+            raise problem.silence("process", f"MeanField knows no {type(process).__name__} so far")
+        if self.dimension is not None:
+            raise InvalidInput(
+                f"MeanField.dimension belongs to matrix processes such as that of QuadraticNetwork, got {self.dimension} for "
+                f"{type(problem).__name__}; leave it None"
+            )
+        from lossflow.meanfield import linear
+
+        if linear.covers(process, dynamics):
+            answer = linear.solve(process, dynamics, times)
+            return self._trajectory(problem, times, dynamics, answer.values, answer.uncertainty, answer.status, answer.details)
+        from lossflow.meanfield.solver import solve_row
+
+        found = solve_row(
+            process,
+            dynamics,
+            times,
+            paths=self.paths,
+            resolution=self.resolution,
+            randomizations=self.randomizations,
+            seed=self.seed,
+            checkpoint=Checkpoint("meanfield", self._key(problem, times, dynamics)),
+        )
+        return self._trajectory(problem, times, dynamics, found.values, found.uncertainty, found.status, found.details)
+
+    def _trajectory(
+        self,
+        problem: AbstractProblem,
+        times: Array,
+        dynamics: AbstractDynamics,
+        values: Mapping[str, Array],
+        uncertainty: Mapping[str, Array],
+        status: Status,
+        details: Mapping[str, Any],
+    ) -> Trajectory:
+        return Trajectory(
+            times=times,
+            values=values,
+            uncertainty=uncertainty,
+            status=status,
+            problem=problem,
+            method=self,
+            dynamics=dynamics,
+            details=details,
+            references=("NI26v2",),
+        )
+
+    def _key(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> str:
+        parts = (str(FORMAT), problem.content_key, self.content_key, dynamics.content_key, times.tobytes().hex())
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()

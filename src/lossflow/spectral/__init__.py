@@ -1,0 +1,1 @@
+"""End states of quadratic networks, from the spectrum of their limit."""
