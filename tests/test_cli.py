@@ -403,3 +403,64 @@ def test_examples_run(script: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert re.search(r"^\w+ agrees with ", done.stdout, re.M)
+
+
+def test_regimes_lists_all_and_marks_where_sizes_belong(run: Run) -> None:
+    arguments = ("--nu", "3", "--asymmetric", "--at", "p=64", "--at", "H=4096", "--at", "sigma2=1/1000")
+    code, out, err = run("regimes", *arguments)
+    assert (code, err) == (0, "")
+    problem, sizes = lf.CPDecomposition(3, False), {"p": 64.0, "H": 4096.0, "sigma2": 0.001}
+    for regime in lf.regimes(problem):
+        mark = "*" if regime.name == "D-E" else " "
+        assert f"\n{mark} {regime.name}: {regime.condition}\n" in out
+        assert f"time scale {regime.time_scale} = {regime.time_scale.at(sizes):.6g}\n" in out
+        assert f"learning {regime.learning}, meaning: {regime.meaning}\n" in out
+    depth = lf.classify(problem, sizes=sizes).depth
+    assert out.endswith(f"D-E at depth {depth:.6g}, the logarithm of the ratio to what is neglected\n")
+
+
+def test_regimes_by_powers_are_exact(run: Run) -> None:
+    """0.2 is twice 0.1 on the command line too, so that a wall is met."""
+    arguments = ("--nu", "3", "--asymmetric", "--exponent", "p=0.1", "--exponent", "H=0.2", "--exponent", "sigma2=-0.7")
+    data = json.loads(run("regimes", "--json", *arguments)[1])
+    assert data["placement"] == {"regime": "D-E", "depth": pytest.approx(1.7)}
+    problem = lf.AbstractProblem.from_plain(data["problem"])
+    assert [row["name"] for row in data["regimes"]] == [regime.name for regime in lf.regimes(problem)]
+    assert data["regimes"][0]["time_scale"] == "1 / (p^2 sigma2^2)"
+    assert data["regimes"][0]["vertices"] == [[11, 1, 11]]
+
+
+def test_regimes_of_odd_orders_say_where_there_is_no_time_scale(run: Run) -> None:
+    code, out, _ = run("regimes", "--nu", "3", "--at", "p=1000", "--at", "H=30000", "--at", "sigma2=1")
+    assert code == 0
+    assert "time scale none\n" in out
+    assert "no single time scale" in out
+
+
+def test_regimes_of_a_problem_in_a_file(run: Run, tmp_path: Path) -> None:
+    v = lf.Tensor("v", ("p",), variance="s2", mean="m")
+    path = tmp_path / "mine.toml"
+    path.write_text(lf.PolynomialProblem(Fraction(1, 2) * lf.diagram(v("i"), v("j"))).to_toml())
+    code, out, _ = run("regimes", "--problem", str(path))
+    assert code == 0
+    assert "A-B: p m^2 ~ s2\n" in out
+    assert "observed to order 4" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--at", "p=2", "--exponent", "p=2"), "choose one"),
+        (("--at", "p=2"), "missing for H, sigma2"),
+        (("--at", "p=2", "--at", "p=3"), "--at names 'p' twice"),
+        (("--exponent", "p"), "--exponent needs NAME=VALUE"),
+        (("--exponent", "p=one"), "--exponent p needs a number"),
+        (("--exponent", "p=-1", "--exponent", "H=1", "--exponent", "sigma2=1"), "must be >= 0"),
+        (("--at", "p=2", "--at", "H=2.5", "--at", "sigma2=1"), "whole number"),
+        (("--at", "p=2", "--at", "H=2", "--at", "sigma2=0"), "must be > 0"),
+        (("--nu", "1"), "at least 2"),
+        (("--target", "identy"), "did you mean 'identity'"),
+    ],
+)
+def test_regimes_of_nonsense_are_refused(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    refused(run("regimes", *arguments), message)

@@ -115,7 +115,15 @@ def test_large_kicks_are_announced() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "batch", "samples", "dimension"),
-    [(0.1, 0, 10, 5), (0.1, 11, 10, 5), (0.1, 2.5, 10, 5), (0.1, 2, 10, 0), (0.0, 2, 10, 5), (-1.0, 2, 10, 5), ("fast", 2, 10, 5)],
+    [
+        (0.1, 0, 10, 5),
+        (0.1, 11, 10, 5),
+        (0.1, 2.5, 10, 5),
+        (0.1, 2, 10, 0),
+        (0.0, 2, 10, 5),
+        (-1.0, 2, 10, 5),
+        ("fast", 2, 10, 5),
+    ],
 )
 def test_batches_that_make_no_sense(rate: object, batch: object, samples: int, dimension: int) -> None:
     with pytest.raises(lf.InvalidInput):

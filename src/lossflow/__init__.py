@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from lossflow.expansion.resummation import Resummation, Resummed, Taylor, resum
     from lossflow.expansion.series import LossSeries, expand
     from lossflow.meanfield.method import MeanField
+    from lossflow.meanfield.online import Online
     from lossflow.method import AbstractMethod, solve
     from lossflow.problem import AbstractProblem
     from lossflow.problems.cp import CPDecomposition

@@ -20,6 +20,7 @@ from lossflow.errors import InvalidInput, LossflowError, UnknownName, nearest
 
 if TYPE_CHECKING:
     from lossflow.expansion.pareto import Exponent
+    from lossflow.expansion.regimes import Placement, Regime
     from lossflow.expansion.series import LossSeries
     from lossflow.figures.figure import Extent, Outcome
     from lossflow.problem import AbstractProblem
@@ -168,6 +169,67 @@ def series(
 
 
 @app.command()
+def regimes(
+    problem: Annotated[
+        Path | None, typer.Option(help="A TOML description of the problem, as `problem.to_toml()` writes it.")
+    ] = None,
+    nu: Annotated[
+        int | None, typer.Option(help="Order of the decomposed tensor (the paper's nu).  [default: 2]")
+    ] = None,
+    symmetric: Annotated[
+        bool | None,
+        typer.Option(
+            "--symmetric/--asymmetric", help="One matrix in every slot, or one for each.  [default: symmetric]"
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Target tensor: 'identity' or 'zero'.  [default: identity]")
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Factor of the identity target, a number such as 3/2.  [default: 1]")
+    ] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Where these sizes belong: --at p=64 --at H=4096 --at sigma2=1/1000."),
+    ] = None,
+    exponent: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Where sizes that grow like L^VALUE belong: --exponent p=1 --exponent H=2.5 --exponent sigma2=-2.4.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the scaling regimes of a problem, and where given sizes belong.
+
+    A regime is a set of scalings at which one set of monomials leads the series of the loss. Its time scale is the time in
+    which the loss changes; the depth of sizes is the logarithm of the ratio of the leading to the neglected monomials.
+
+    The problem is a CP decomposition given by --nu, --symmetric/--asymmetric and --target, or any problem in a file.
+    """
+    if at and exponent:
+        raise InvalidInput("--at gives numbers and --exponent powers of L; choose one")
+    described = _problem(problem, nu=nu, symmetric=symmetric, target=target, scale=scale)
+    sizes = {name: float(value) for name, value in _sizes(at or []).items()}
+    powers = _sizes(exponent or [], "--exponent")
+
+    from lossflow.expansion.regimes import classify
+    from lossflow.expansion.regimes import regimes as regimes_of
+
+    placement = None
+    if sizes:
+        placement = classify(described, sizes=sizes)
+    elif powers:
+        placement = classify(described, exponents=powers)  # type: ignore[arg-type]  # fractions are kept exact
+    found = regimes_of(described)
+    if json:
+        typer.echo(_regimes_as_json(described, found, placement))
+    else:
+        typer.echo("\n".join(_regimes_as_table(described, found, placement, sizes)))
+
+
+@app.command()
 def reproduce(
     names: Annotated[
         list[str], typer.Argument(metavar="NAME...", help="Figures; `lossflow list figures` prints them.")
@@ -255,19 +317,19 @@ def _problem(
     return CPDecomposition(order=2 if nu is None else nu, symmetric=symmetric is not False, target=aim)
 
 
-def _sizes(pairs: Sequence[str]) -> dict[str, Fraction]:
+def _sizes(pairs: Sequence[str], option: str = "--at") -> dict[str, Fraction]:
     sizes: dict[str, Fraction] = {}
     for pair in pairs:
         name, equals, text = (part.strip() for part in pair.partition("="))
         if not equals or not name:
-            raise InvalidInput(f"--at needs NAME=VALUE, such as --at p=64, got {pair!r}")
+            raise InvalidInput(f"{option} needs NAME=VALUE, such as {option} p=64, got {pair!r}")
         if name in sizes:
-            raise InvalidInput(f"--at names {name!r} twice")
-        sizes[name] = _rational(name, text)
+            raise InvalidInput(f"{option} names {name!r} twice")
+        sizes[name] = _rational(f"{option} {name}", text)
     return sizes
 
 
-def _rational(name: str, text: str) -> Fraction:
+def _rational(what: str, text: str) -> Fraction:
     digits, _, exponent = text.lower().partition("e")
     try:
         if len(digits) > LONGEST or abs(int(exponent or "0")) > LONGEST:  # exact arithmetic would not come to an end
@@ -276,7 +338,7 @@ def _rational(name: str, text: str) -> Fraction:
         float(value)
         return value
     except (ValueError, ZeroDivisionError, OverflowError):
-        raise InvalidInput(f"--at {name} needs a number such as 64, 1/64 or 0.5, got {text[:40]!r}") from None
+        raise InvalidInput(f"{what} needs a number such as 64, 1/64 or 0.5, got {text[:40]!r}") from None
 
 
 def _as_json(
@@ -385,6 +447,54 @@ def _groups(answer: LossSeries, y: Mapping[Exponent, Fraction]) -> list[list[tup
         return (-sum(powers), *(-power for power in powers))
 
     return [sorted(groups[key], key=rank) for key in sorted(groups)]
+
+
+def _regimes_as_table(
+    problem: AbstractProblem, found: Sequence[Regime], placement: Placement | None, sizes: Mapping[str, float]
+) -> Iterator[str]:
+    """Three lines for each regime, the one that sizes belong to marked, and at the end how deep inside they are."""
+    yield f"{problem!r}"
+    for regime in found:
+        here = placement is not None and placement.regime == regime
+        yield ""
+        yield f"{'*' if here else ' '} {regime.name}: {regime.condition}"
+        time = _time_of(regime, sizes)
+        yield f"    time scale {regime.time_scale}{'' if time is None else f' = {time:.6g}'}"
+        yield f"    parameterization {regime.parameterization}, learning {regime.learning}, meaning: {regime.meaning}"
+    if placement is not None:
+        ratio = "the logarithm of the ratio to what is neglected" if sizes else "the power of L in that ratio"
+        yield ""
+        yield f"{placement.regime.name} at depth {placement.depth:.6g}, {ratio}"
+
+
+def _regimes_as_json(problem: AbstractProblem, found: Sequence[Regime], placement: Placement | None) -> str:
+    import json
+
+    rows = [
+        {
+            "name": regime.name,
+            "condition": regime.condition,
+            "time_scale": str(regime.time_scale),
+            "parameterization": regime.parameterization,
+            "learning": regime.learning,
+            "meaning": regime.meaning,
+            "vertices": [list(vertex) for vertex in regime.vertices],
+        }
+        for regime in found
+    ]
+    data: dict[str, Any] = {"problem": problem.to_plain(), "regimes": rows}
+    if placement is not None:
+        data["placement"] = {"regime": placement.regime.name, "depth": placement.depth}
+    return json.dumps(data, indent=2)
+
+
+def _time_of(regime: Regime, sizes: Mapping[str, float]) -> float | None:
+    from lossflow.errors import NotSpoken
+
+    try:
+        return regime.time_scale.at(sizes) if sizes else None
+    except NotSpoken:  # no single time scale: the meaning says why
+        return None
 
 
 def _verdict_lines(outcome: Outcome) -> Iterator[str]:

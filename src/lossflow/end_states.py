@@ -97,7 +97,7 @@ def _all_at_once(problems: list[Any]) -> Columns | None:
     from lossflow.spectral.long_time import end_states
 
     found = end_states(problems)
-    return found.values, list(map(int, found.count)), ["complete" if ok else "stopped" for ok in found.settled]
+    return found.values, list(map(int, found.number)), ["complete" if ok else "stopped" for ok in found.settled]
 
 
 def _one_by_one(problems: list[Any]) -> Columns:

@@ -15,7 +15,7 @@ from lossflow.errors import NotSpoken
 # language -> the methods that understand it; tests/contracts checks this table against the methods themselves
 UNDERSTOOD_BY: dict[str, tuple[str, ...]] = {
     "diagrams": ("Series", "Limit", "Simulation"),
-    "process": ("MeanField",),
+    "process": ("MeanField", "Online"),
     "spectrum": (),
     "sample": ("Simulation",),
 }

@@ -57,6 +57,7 @@ HOMES: dict[str, str] = {
     "ConformalBorel": "lossflow.expansion.borel",
     "Simulation": "lossflow.simulate.method",
     "MeanField": "lossflow.meanfield.method",
+    "Online": "lossflow.meanfield.online",
     "Design": "lossflow.simulate.design",
     "GradientFlow": "lossflow.dynamics",
     "GradientDescent": "lossflow.dynamics",

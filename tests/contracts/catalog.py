@@ -38,6 +38,33 @@ def _cp_loss(names: list[str], scale: float) -> Callable[[Tensors], float]:
     return loss
 
 
+def _target_loss(
+    order: int, symmetric: bool, target: Callable[[int, Tensors], npt.NDArray[np.float64]]
+) -> Callable[[Tensors], float]:
+    """1/2 |f - F|^2 for any target tensor F(p, tensors)."""
+    names = ["u"] * order if symmetric else [f"u{m + 1}" for m in range(order)]
+
+    def loss(tensors: Tensors) -> float:
+        letters = "abcdefg"[:order]
+        model = np.einsum(",".join(f"k{i}" for i in letters) + "->" + letters, *(tensors[name] for name in names))
+        return 0.5 * float(np.sum((model - target(model.shape[0], tensors)) ** 2))
+
+    return loss
+
+
+def _spiked(p: int, tensors: Tensors) -> npt.NDArray[np.float64]:
+    return np.diag(np.eye(p)[0] * 1.5 + 1)
+
+
+def _sums_modulo(p: int, tensors: Tensors) -> npt.NDArray[np.float64]:
+    x, y, z = np.ogrid[:p, :p, :p]
+    return ((x + y - z) % p == 0).astype(np.float64)
+
+
+def _taught(p: int, tensors: Tensors) -> npt.NDArray[np.float64]:
+    return np.einsum("ta,tb->ab", tensors["teacher1"], tensors["teacher2"])
+
+
 def _network() -> lf.PolynomialProblem:
     """A quadratic network with trained readout on N Gaussian samples, zero labels: 1/(2N) sum_n f(x_n)^2."""
     w = lf.Tensor("w", ("H", "p"))
@@ -83,6 +110,26 @@ CASES: dict[str, Case] = {
         _cp_loss(["u1", "u2", "u3"], 1.0),
     ),
     "quartic": Case(lf.CPDecomposition(order=4), {"p": 3, "H": 2, "sigma2": 0.05}, _cp_loss(["u"] * 4, 1.0)),
+    "spiked": Case(
+        lf.CPDecomposition(2, target=lf.Spiked((Fraction(3, 2),))),
+        {"p": 4, "H": 3, "sigma2": 0.1},
+        _target_loss(2, True, _spiked),
+    ),
+    "constant": Case(
+        lf.CPDecomposition(3, target=lf.Constant(Fraction(1, 2))),
+        {"p": 3, "H": 2, "sigma2": 0.1},
+        _target_loss(3, True, lambda p, tensors: np.full((p,) * 3, 0.5)),
+    ),
+    "modular": Case(
+        lf.CPDecomposition(3, False, lf.ModularAddition()),
+        {"p": 3, "H": 4, "sigma2": 0.1},
+        _target_loss(3, False, _sums_modulo),
+    ),
+    "teacher": Case(
+        lf.CPDecomposition(2, False, lf.RandomTeacher("R", "r2")),
+        {"p": 3, "H": 4, "sigma2": 0.1, "R": 2, "r2": 0.5},
+        _target_loss(2, False, _taught),
+    ),
     "network": Case(_network(), {"p": 3, "H": 2, "N": 5, "sigma2": 0.1, "a2": 0.1}, _network_loss),
     "pinned": Case(_pinned(), {"p": 4, "mu": 0.5}, _pinned_loss),
 }

@@ -202,7 +202,7 @@ def test_a_series_has_every_observable_with_diagrams() -> None:
 
 
 def test_each_observable_ends_by_itself(tmp_path: Path) -> None:
-    """The training loss, with the noise that weights can fit, is lost later than the test loss here; nothing is cut for the other."""
+    """One of the two sums ends earlier than the other; the other is not cut for its sake."""
     times = np.linspace(0, 2, 41)
     answer = lf.solve(SAMPLES, lf.Series(SAMPLE_SIZES, order=3), times)
     held = {name: times[~np.isnan(values)].max() for name, values in answer.values.items()}
@@ -248,7 +248,9 @@ def test_sizes_are_derived_by_the_problem() -> None:
     answer = lf.solve(problem, lf.Series({"d": 4}, 2), [0.0, 0.01])
     exact = lf.expand(problem, 2).at(d=4, n=10)
     assert tuple(map(Fraction, answer.details["derivatives_exact"])) == exact
-    with pytest.raises(lf.InvalidInput, match=r"n = 2\.5 \* d = 12\.5 is not a whole number >= 1 at d = 5; nearest: d = 4 and d = 6"):
+    with pytest.raises(
+        lf.InvalidInput, match=r"n = 2\.5 \* d = 12\.5 is not a whole number >= 1 at d = 5; nearest: d = 4 and d = 6"
+    ):
         lf.solve(problem, lf.Series({"d": 5}, 2), [0.0])
     with pytest.raises(lf.InvalidInput, match="alone"):
         lf.solve(problem, lf.Series({"d": 4, "n": 10}, 2), [0.0])

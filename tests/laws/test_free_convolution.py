@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import mpmath
@@ -33,7 +34,7 @@ def density_by_roots(law: FreeConvolution) -> Callable[[float], float]:
 def integral(f: Callable[[float], float], law: FreeConvolution, b: float) -> float:
     """By adaptive quadrature between the edges above b."""
     ends = [b, *(edge for edge in law.edges() if edge > b)]
-    return sum(quad(f, low, high, epsabs=1e-11, limit=200)[0] for low, high in zip(ends[:-1], ends[1:], strict=True))
+    return sum(quad(f, low, high, epsabs=1e-11, limit=200)[0] for low, high in pairwise(ends))
 
 
 @pytest.mark.parametrize("law", LAWS, ids=repr)
@@ -127,7 +128,9 @@ def test_quantiles() -> None:
             gap.quantile(mass)
 
 
-@pytest.mark.parametrize("wrong", [{"kappa_star": 0.0}, {"variance": -1.0}, {"variance": math.inf}, {"kappa_star": "x"}])
+@pytest.mark.parametrize(
+    "wrong", [{"kappa_star": 0.0}, {"variance": -1.0}, {"variance": math.inf}, {"kappa_star": "x"}]
+)
 def test_laws_that_make_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(lf.InvalidInput, match=next(iter(wrong))):
         FreeConvolution(**{"kappa_star": 0.3, "variance": 0.1, **wrong})

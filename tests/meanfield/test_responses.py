@@ -15,7 +15,8 @@ def _case(k: int, m: int, paths: int) -> tuple[Array, Array, Array]:
     random = np.random.default_rng(k + 10 * m)
     response = random.standard_normal((k + 1, k + 1, m, m)) * np.tri(k + 1, k=-1)[:, :, None, None]
     flat = response.transpose(0, 2, 1, 3).reshape((k + 1) * m, (k + 1) * m)
-    return flat, 0.2 * random.standard_normal((k, m, m, paths)), random.standard_normal((m, m, paths))
+    slopes = 0.3 * np.eye(m)[:, :, None] + 0.2 * random.standard_normal((k, m, m, paths))
+    return flat, slopes, np.eye(m)[:, :, None] + random.standard_normal((m, m, paths))
 
 
 @pytest.mark.parametrize(("k", "m", "paths"), [(0, 1, 5), (1, 1, 3), (6, 1, 130), (9, 2, 70), (5, 3, 300)])
@@ -58,7 +59,6 @@ def test_probes_agree_with_tangents_within_their_noise(m: int) -> None:
     response, slopes, start = _case(k, m, paths)
     exact = Tangents(paths, k + 1, m)
     probes = Probes(paths, k + 1, m, Points(paths, {"x": 1}, 0, 0, "probes"))
-    rows = []
     for l in range(k):  # noqa: E741
         probes.row(l, response, start)
         for estimator in (exact, probes):
@@ -66,4 +66,4 @@ def test_probes_agree_with_tangents_within_their_noise(m: int) -> None:
     rows = [estimator.row(k, response, start) for estimator in (exact, probes)]
     spread = np.sqrt((rows[0] ** 2).mean() + 1) * 3
     assert np.abs(rows[1] - rows[0]).max() < 5 * spread / np.sqrt(paths)
-    assert np.abs(rows[0]).max() > 20 * spread / np.sqrt(paths)
+    assert np.abs(rows[0]).max() > 10 * spread / np.sqrt(paths)

@@ -35,7 +35,9 @@ def test_several_functions_at_once() -> None:
 def test_a_narrow_function_is_found() -> None:
     """The scale of the function is far below the panels, at their common edge zero."""
     width = 1e-4
-    assert float(average(lambda x: np.exp(-((x / width) ** 2) / 2))) == pytest.approx(width / math.hypot(1, width), rel=1e-11)
+    assert float(average(lambda x: np.exp(-((x / width) ** 2) / 2))) == pytest.approx(
+        width / math.hypot(1, width), rel=1e-11
+    )
 
 
 def test_smoothing_is_elementwise() -> None:

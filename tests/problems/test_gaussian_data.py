@@ -6,17 +6,21 @@ diagonal and the quadratic network, population losses from the moments of the no
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.problems.taylor import Weights, along_the_flow, constant, gaussian_grid, require_means, times
 
 import lossflow as lf
 from lossflow.diagrams.polynomial import diagram
 from lossflow.diagrams.wick import derivatives, mean
+from lossflow.expansion.random_sizes import mean_over_sizes, multinomial_moment
 from lossflow.problems.diagonal import DiagonalLinear, GeneralInit, NonNegativeInit, SymmetricInit
 from lossflow.problems.gaussian_data import (
     FRESH,
@@ -36,7 +40,6 @@ from lossflow.problems.losses import Huber, Logistic, Square
 from lossflow.problems.penalties import L1
 from lossflow.problems.priors import AtomicPrior, BernoulliGaussian, GaussianPrior, PositiveSparse, RademacherSparse
 from lossflow.problems.quadratic import QuadraticNetwork
-from tests.problems.taylor import Weights, along_the_flow, constant, gaussian_grid, require_means, times
 
 Array = npt.NDArray[np.float64]
 COUNT = 20_000
@@ -215,14 +218,24 @@ def test_quadratic_networks_against_quadrature(readout: bool) -> None:
     start = {"w": scaled[:, None, 1:2]} | ({"a": scaled[:, 4:5]} if readout else {})
     flow = quadratic_flow(start, scaled[:, None, 2:3], scaled[:, None, 0:1], scaled[:, 3:4], 2)
     problem = quadratic_network(readout)
-    sizes = {"d": 1, "H": 1, "R": 1, "N": 1, "sigma2": Fraction(1, 4), "teacher2": Fraction(1, 2), "noise2": Fraction(1, 8)}
+    sizes = {
+        "d": 1,
+        "H": 1,
+        "R": 1,
+        "N": 1,
+        "sigma2": Fraction(1, 4),
+        "teacher2": Fraction(1, 2),
+        "noise2": Fraction(1, 8),
+    }
     sizes |= {"a2": Fraction(1, 2)} if readout else {}
     for observable, values in (("loss", flow[0]), ("test_loss", plus(flow[1], 1 / 16))):
         exact = lf.expand(problem, 2, observable=observable).at(**sizes)
         assert [float(y) for y in exact] == pytest.approx(list(values @ weights), rel=1e-10)
 
 
-@pytest.mark.parametrize("problem", [linear_regression(), matrix_factorization(), quadratic_network(True), diagonal_network()])
+@pytest.mark.parametrize(
+    "problem", [linear_regression(), matrix_factorization(), quadratic_network(True), diagonal_network()]
+)
 def test_a_fresh_sample_may_be_averaged_before_or_after(problem: DataProblem) -> None:
     """The theory note's form of the test loss, with a second frozen tensor, has the same derivatives."""
     data = next(t for t in problem.loss.tensors if t.name == "x")
@@ -237,7 +250,9 @@ def test_a_fresh_sample_may_be_averaged_before_or_after(problem: DataProblem) ->
         for name, power in term.powers:
             powers *= lf.size(name, power)
         second += term.coefficient * powers * diagram(*factors)
-    for s, (one, other) in enumerate(zip(derivatives(problem.loss, second), derivatives(problem.loss, problem.test_loss), strict=False)):
+    for s, (one, other) in enumerate(
+        zip(derivatives(problem.loss, second), derivatives(problem.loss, problem.test_loss), strict=False)
+    ):
         assert one == other
         if s == 2:
             break
@@ -260,7 +275,10 @@ def test_averaging_one_tensor_is_wicks_rule() -> None:
 def test_squares_share_only_the_nodes_they_are_told() -> None:
     w = lf.Tensor("w", ("H", "d"))
     assert square([(1, [w("k", "i")])], "i") == diagram(w("k", "i"), w("l", "i"))
-    assert square([(2, [w("k", "i")]), (-1, [])], ()) == 4 * diagram(w("k", "i"), w("l", "j")) - 4 * diagram(w("k", "i")) + diagram()
+    assert (
+        square([(2, [w("k", "i")]), (-1, [])], ())
+        == 4 * diagram(w("k", "i"), w("l", "j")) - 4 * diagram(w("k", "i")) + diagram()
+    )
 
 
 def test_a_deep_network_of_one_layer_is_a_regression() -> None:
@@ -364,7 +382,9 @@ def test_where_generalized_linear_models_have_diagrams() -> None:
             lf.solve(other, lf.Series({"d": 10}, 2), [0.1])
         with pytest.raises(lf.NotSpoken, match=r"Square\(\) and LinearLabels\(\)|penalty=None"):
             other.as_diagrams()
-    with pytest.raises(lf.InvalidInput, match=r"n = 0\.7 \* d = 9\.1 is not a whole number >= 1 at d = 13; nearest: d = 10 and d = 20"):
+    with pytest.raises(
+        lf.InvalidInput, match=r"n = 0\.7 \* d = 9\.1 is not a whole number >= 1 at d = 13; nearest: d = 10 and d = 20"
+    ):
         lf.solve(GeneralizedLinear(Square(), LinearLabels(), 0.7), lf.Series({"d": 13}, 2), [0.1])
 
 
@@ -385,10 +405,10 @@ PRIORS = {
         ("gaussian", GeneralInit(0.6, -0.2)),
         ("rademacher", SymmetricInit(0.5)),
         ("bernoulli", SymmetricInit(0.5)),
-        ("bernoulli", GeneralInit(0.6, -0.2)),
+        pytest.param("bernoulli", GeneralInit(0.6, -0.2), marks=pytest.mark.slow),
         ("positive", NonNegativeInit(0.5)),
-        ("rademacher", NonNegativeInit(0.5)),
-        ("three atoms", SymmetricInit(0.5)),
+        pytest.param("rademacher", NonNegativeInit(0.5), marks=pytest.mark.slow),
+        pytest.param("three atoms", SymmetricInit(0.5), marks=pytest.mark.slow),
     ],
 )
 def test_diagonal_networks_as_descriptions(prior: str, init: Any) -> None:
@@ -411,19 +431,25 @@ def test_diagonal_networks_as_descriptions(prior: str, init: Any) -> None:
     def gradient(w: Weights) -> Weights:
         r = residual(w)
         g = d / n * times("zni,zn->zi", constant(X, r), r)
-        return {"u": times("zi,zi->zi", w["v"], g) + decay_ * w["u"], "v": times("zi,zi->zi", w["u"], g) + decay_ * w["v"]}
+        return {
+            "u": times("zi,zi->zi", w["v"], g) + decay_ * w["u"],
+            "v": times("zi,zi->zi", w["u"], g) + decay_ * w["v"],
+        }
 
     exact = series_of(problem, d, last)
     assert set(exact) == {"loss", "mse"}
     loss = along_the_flow(start, gradient, lambda w: times("zn,zn->z", residual(w), residual(w)) / (2 * n), last)
     require_means(loss, exact["loss"])
-    require_means(along_the_flow(start, gradient, lambda w: times("zi,zi->z", error(w), error(w)) / d, last), exact["mse"])
+    require_means(
+        along_the_flow(start, gradient, lambda w: times("zi,zi->z", error(w), error(w)) / d, last), exact["mse"]
+    )
 
 
 def test_the_start_of_a_diagonal_network() -> None:
-    """At t = 0 beta = 0 for the symmetric start: mse = m2, loss = (m2 + noise)/2, d loss/dt by hand.
+    """At t = 0 beta = 0 for the symmetric start: mse = m2, loss = (m2 + noise)/2, and their slopes by hand.
 
-    kappa = scale^2: beta' = -2 kappa g, so d mse/dt = (2/d) E (beta - beta*).beta' = (4 kappa/d) E beta*.g, g = -X^T X beta*/delta.
+    kappa = scale^2: beta' = -2 kappa g, so d mse/dt = (2/d) E (beta - beta*).beta' = (4 kappa/d) E beta*.g with
+    g = -X^T X beta*/delta.
     """
     d, n, scale = 5, 10, 0.7
     exact = series_of(DiagonalLinear(2.0, RademacherSparse(0.2), 0.5, SymmetricInit(scale)), d, 1)
@@ -450,7 +476,7 @@ def test_limits_of_starts_have_no_diagrams() -> None:
             problem.as_diagrams()
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 0.25])
+@pytest.mark.parametrize("weight_decay", [pytest.param(0.0, marks=pytest.mark.slow), 0.25])
 def test_quadratic_networks_as_descriptions(weight_decay: float) -> None:
     """dW/dt = -(d/n) sum_k r_k X_k W - 2 weight_decay W with symmetric X_k of the GOE."""
     d, n, m, m_star, last, gamma, noise, count = 3, 6, 3, 3, 2, 0.5, 0.5, 20_000
@@ -486,7 +512,7 @@ def test_quadratic_networks_as_descriptions(weight_decay: float) -> None:
 
 
 def test_the_start_of_a_quadratic_network() -> None:
-    """docs/theory/quadratic.md section 1: mse(0) = gamma^2 (1 + 1/kappa) - 2 gamma + 1 + 1/kappa*, loss(0) = (2 mse(0) + Delta)/4.
+    """docs/theory/quadratic.md section 1: mse(0) = gamma^2 (1 + 1/kappa) - 2 gamma + 1 + 1/kappa*, loss(0) = (2 mse + Delta)/4.
 
     At finite d the second is exact, and the first has gamma^2/m + 1/m* more, from E tr (W W^T)^2 = (gamma/m)^2 d m (d + m + 1).
     """
@@ -541,17 +567,16 @@ def test_sizes_that_follow_from_d() -> None:
 
 def test_means_of_random_sizes() -> None:
     """Against enumeration of all assignments of coordinates to classes."""
-    import itertools
-
-    from lossflow.expansion.random_sizes import multinomial_moment
-
     chances = (Fraction(1, 5), Fraction(3, 10), Fraction(1, 2))
     for powers in ((0, 0, 0), (1, 0, 0), (2, 1, 0), (3, 2, 1), (0, 0, 4)):
         total = Fraction(0)
         for classes in itertools.product(range(3), repeat=4):
-            chance = np.prod([chances[k] for k in classes])
-            total += chance * np.prod([Fraction(classes.count(k)) ** power for k, power in enumerate(powers)])
+            chance = prod(chances[k] for k in classes)
+            total += chance * prod(classes.count(k) ** power for k, power in enumerate(powers))
         assert multinomial_moment(4, chances, powers) == total
+    odd = lf.expand(lf.CPDecomposition(3, target=lf.ModularAddition()), 1)
+    with pytest.raises(lf.InvalidInput, match="assumes p odd cannot be averaged"):
+        mean_over_sizes(odd, {"H": Fraction(1), "sigma2": Fraction(1)}, 4, {"p": Fraction(1)})
 
 
 def test_noise_spread_over_coordinates_has_its_variance() -> None:

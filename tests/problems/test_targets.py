@@ -13,11 +13,11 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.diagrams.explicit import expand as entries
+from tests.problems.taylor import gaussian_grid, require_means, tensor_problem
 
 import lossflow as lf
 from lossflow.diagrams.wick import SizePolynomial
-from tests.diagrams.explicit import expand as entries
-from tests.problems.taylor import gaussian_grid, require_means, tensor_problem
 
 Array = npt.NDArray[np.float64]
 TEACHER = lf.RandomTeacher("R", "teacher2")
@@ -59,7 +59,10 @@ def sizes_of(target: lf.AbstractTarget, p: int, H: int, sigma2: Fraction) -> dic
 @pytest.mark.parametrize(("order", "p"), [(2, 3), (3, 2), (3, 3), (4, 2)])
 def test_the_diagrams_are_the_loss(order: int, p: int, symmetric: bool, target: lf.AbstractTarget) -> None:
     problem = lf.CPDecomposition(order, symmetric, target)
-    sizes = {name: int(x) if name in ("p", "H", "R") else float(x) for name, x in sizes_of(target, p, 2, Fraction(1, 2)).items()}
+    sizes = {
+        name: int(x) if name in ("p", "H", "R") else float(x)
+        for name, x in sizes_of(target, p, 2, Fraction(1, 2)).items()
+    }
     drawn = problem.as_sample(sizes, run=0, seed=3)
     names = ["u"] * order if symmetric else [f"u{m + 1}" for m in range(order)]
     letters = "abcd"[:order]
@@ -132,7 +135,12 @@ def test_a_random_teacher_against_quadrature() -> None:
 @pytest.mark.parametrize(
     ("target", "symmetric"),
     # one matrix in all slots has a heavy tail with a teacher of its kind: the quadrature above is the better road
-    [(target, symmetric) for target in TARGETS for symmetric in (True, False) if (target, symmetric) != (TEACHER, True)],
+    [
+        (target, symmetric)
+        for target in TARGETS
+        for symmetric in (True, False)
+        if (target, symmetric) != (TEACHER, True)
+    ],
 )
 def test_derivatives_against_simulated_starts(target: lf.AbstractTarget, symmetric: bool) -> None:
     """Order 3, p = 3, H = 2: derivatives along the flow of 20 000 starts; the third with independent slots."""
@@ -228,7 +236,10 @@ def test_spikes_of_no_strength_are_no_spikes() -> None:
         plain = lf.CPDecomposition(3, symmetric).as_diagrams()
         assert lf.CPDecomposition(3, symmetric, lf.Spiked(())).as_diagrams() == plain
         assert lf.CPDecomposition(3, symmetric, lf.Spiked((Fraction(0), Fraction(0)))).as_diagrams() == plain
-    assert lf.CPDecomposition(3, True, lf.Constant(Fraction(0))).as_diagrams() == lf.CPDecomposition(3, True, lf.Zero()).as_diagrams()
+    assert (
+        lf.CPDecomposition(3, True, lf.Constant(Fraction(0))).as_diagrams()
+        == lf.CPDecomposition(3, True, lf.Zero()).as_diagrams()
+    )
 
 
 def test_the_order_of_spikes_does_not_matter() -> None:
@@ -270,7 +281,10 @@ def test_theory_and_experiment_share_the_teacher() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_targets_print_and_survive_files(target: lf.AbstractTarget) -> None:
     problem = lf.CPDecomposition(3, False, target)
-    names = {name: getattr(lf, name) for name in ("CPDecomposition", "Spiked", "Constant", "ModularAddition", "RandomTeacher")}
+    names = {
+        name: getattr(lf, name)
+        for name in ("CPDecomposition", "Spiked", "Constant", "ModularAddition", "RandomTeacher")
+    }
     assert eval(repr(problem), {**names, "Fraction": Fraction}) == problem
     assert lf.CPDecomposition.from_toml(problem.to_toml()) == problem
 

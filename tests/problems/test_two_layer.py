@@ -47,14 +47,18 @@ class Tanh(lf.AbstractActivation):
 def test_activations(activation: lf.AbstractActivation) -> None:
     x, h = np.linspace(-6, 6, 2001), 1e-5
     assert activation.slope(x) == pytest.approx((activation.value(x + h) - activation.value(x - h)) / (2 * h), abs=1e-9)
-    assert activation.curvature(x) == pytest.approx((activation.slope(x + h) - activation.slope(x - h)) / (2 * h), abs=1e-9)
+    assert activation.curvature(x) == pytest.approx(
+        (activation.slope(x + h) - activation.slope(x - h)) / (2 * h), abs=1e-9
+    )
     for part, bound in zip((activation.value, activation.slope, activation.curvature), activation.bounds, strict=True):
         largest = float(np.abs(part(x)).max())
         assert 0.999 * bound <= largest <= bound * (1 + 1e-12)
     assert np.array_equal(activation.value(-x), -activation.value(x)) == activation.odd
 
 
-@pytest.mark.parametrize(("s", "a", "b"), [(0.3, 1.0, 0.5), (-0.7, 1.0, 0.5), (0.0, 2.0, 3.0), (1.0, 1.0, 1.0), (0.0, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("s", "a", "b"), [(0.3, 1.0, 0.5), (-0.7, 1.0, 0.5), (0.0, 2.0, 3.0), (1.0, 1.0, 1.0), (0.0, 0.0, 1.0)]
+)
 def test_the_mean_product_of_erf_against_quadrature(s: float, a: float, b: float) -> None:
     by_quadrature = lf.AbstractActivation.product(lf.Erf(), s, a, b)
     assert lf.Erf().product(s, a, b) == pytest.approx(by_quadrature, abs=1e-11)
@@ -72,7 +76,9 @@ def test_derivatives() -> None:
         step = np.zeros_like(r)
         step[a] = h
         assert gradient[a] == pytest.approx((model.loss(r + step, y) - model.loss(r - step, y)) / (2 * h), abs=1e-8)
-        assert jacobian[:, a] == pytest.approx((model.gradient(r + step, y) - model.gradient(r - step, y)) / (2 * h), abs=1e-8)
+        assert jacobian[:, a] == pytest.approx(
+            (model.gradient(r + step, y) - model.gradient(r - step, y)) / (2 * h), abs=1e-8
+        )
     assert np.linalg.norm(np.moveaxis(jacobian, (0, 1), (-2, -1)), 2, axis=(-2, -1)).max() <= model.lipschitz
     assert model.errors(r, y) is None
 

@@ -1,7 +1,7 @@
 """The equations of docs/theory/quadratic.md once more, as they stand there, in as many digits as asked for.
 
-Nothing here is shared with the library: roots of the cubic by numpy, refined, the primitives of section 4.1 term by term, Newton's
-method of mpmath on the equations.
+Nothing here is shared with the library: roots of the cubic by numpy, refined, the primitives of section 4.1 term by term,
+Newton's method of mpmath on the equations.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _transform(b: Any, xi: Any, k: Any) -> Any:
     cubic = [xi, -(b + k * xi), 1 - k + k * b, -k]
     roots = [_refined(cubic, mpmath.mpmathify(complex(root))) for root in np.roots([float(c) for c in cubic])]
     lowest = min(roots, key=mpmath.im)
-    if mpmath.im(lowest) < -mpmath.mpf(10) ** (-DIGITS // 2) * abs(lowest):
+    if mpmath.im(lowest) < -(mpmath.mpf(10) ** (-DIGITS // 2)) * abs(lowest):
         return lowest
     # outside of the support g falls with x
     for root in roots:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
-from tests.spectral.settings import COUNT, Setting, settings
+from tests.spectral.settings import COUNT, settings
 
 from lossflow.spectral import branches
 from lossflow.spectral.compiled import compiled
@@ -22,7 +23,7 @@ KNOWN_FOLDS = [
 ]
 
 
-def found_by(setting: Setting | tuple[float, ...]) -> np.ndarray:
+def found_by(setting: Any) -> np.ndarray:
     """xi of every state, from the plain path."""
     rows = np.zeros((branches.MOST, branches.COLUMNS))
     count = branches.all_states(*setting, rows)
@@ -31,7 +32,7 @@ def found_by(setting: Setting | tuple[float, ...]) -> np.ndarray:
     return rows[:count, 0].copy()
 
 
-def seen_by_the_referee(setting: Setting | tuple[float, ...], points: int = REFEREE_POINTS, at=branches.at) -> np.ndarray:  # type: ignore[no-untyped-def]
+def seen_by_the_referee(setting: Any, points: int = REFEREE_POINTS, at=branches.at) -> np.ndarray:  # type: ignore[no-untyped-def]
     """Middles of the intervals of a plain scan in log xi in which Phi changes sign."""
     alpha, _, k, noise, decay = setting
     low = noise / (4 * alpha) if noise else 1e-10
@@ -81,7 +82,9 @@ def test_no_state_is_missed_around_folds() -> None:
     several = 0
     for j in range(300):
         parameters, (low, high) = KNOWN_FOLDS[j % 3]
-        setting = tuple(map(float, np.array([(low + high) / 2, *parameters]) * np.exp(0.06 * random.standard_normal(5))))
+        setting = tuple(
+            map(float, np.array([(low + high) / 2, *parameters]) * np.exp(0.06 * random.standard_normal(5)))
+        )
         count = fast.all_states(*setting, rows)
         assert count > 0, setting
         assert agree(rows[:count, 0], seen_by_the_referee(setting, at=fast.at)), setting
@@ -90,7 +93,7 @@ def test_no_state_is_missed_around_folds() -> None:
 
 
 @pytest.mark.parametrize(("parameters", "interval"), KNOWN_FOLDS, ids=str)
-def test_known_folds(parameters: tuple[float, ...], interval: tuple[float, float]) -> None:
+def test_known_folds(parameters: Any, interval: tuple[float, float]) -> None:
     low, high = interval
     width = high - low
     for alpha in np.linspace(low + 0.01 * width, high - 0.01 * width, 5):
@@ -123,7 +126,7 @@ def test_folds_of_the_published_widths() -> None:
     ],
     ids=str,
 )
-def test_the_slope_is_exact(setting: tuple[float, ...], xi: float) -> None:
+def test_the_slope_is_exact(setting: Any, xi: float) -> None:
     h = 1e-5
     up, down = (branches.at(xi * math.exp(s * h), *setting, 1.0).phi for s in (1, -1))
     assert branches.at(xi, *setting, 1.0).slope == pytest.approx((up - down) / (2 * h), rel=1e-8, abs=3e-9)

@@ -246,7 +246,7 @@ def test_compiled_and_plain_path_agree() -> None:
     for j, problem in enumerate(problems):
         assert {name: few.values[name][j] for name in OBSERVABLES} == dict(end_state(problem).values)
     assert few.settled.all()
-    assert (few.count == 1).all()
+    assert (few.number == 1).all()
 
 
 @pytest.mark.slow

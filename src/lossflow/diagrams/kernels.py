@@ -65,24 +65,33 @@ class Table(NamedTuple):
     count: Ints  # of length 1
 
 
-class Steps(NamedTuple):
-    """What became of each diagram: `times` * monomial * child, child = number * 3 + edges that went."""
+class Children(NamedTuple):
+    """What became of diagrams: times * monomial * row, in any numbering until `settle` gives each row its number."""
 
-    child: npt.NDArray[np.int32]
-    times: npt.NDArray[np.int32]
+    rows: Bytes
+    gone: Ints  # how many edges went, or from which right diagram the child came
+    times: Ints
     monomial: Ints
+    number: Ints
     count: Ints  # of length 1
+
+
+def make_children(width: int, capacity: int) -> Children:
+    """Room for so many."""
+    return Children(
+        np.empty((capacity, width), np.uint8), *(np.empty(capacity, np.int64) for _ in range(4)), np.zeros(1, np.int64)
+    )
 
 
 def make_scratch(nodes: int, edges: int, colors: int, arity: int) -> Scratch:
     """Room for diagrams of up to so many nodes and edges."""
     vertices = nodes + colors + 2
     return Scratch(
-        hashes=np.zeros((6, vertices), np.uint64),
+        hashes=np.zeros((7, vertices), np.uint64),
         keys=np.zeros(edges + 2, np.uint64),
         start=np.zeros(edges + 2, np.uint64),
         vertices=np.zeros((12, vertices), np.int64),
-        edges=np.zeros((6, edges + 2), np.int64),
+        edges=np.zeros((6, max(edges, colors) + 2), np.int64),
         slots=np.zeros((edges + 2, arity + 1), np.int64),
         ends=np.zeros((edges + 2, max(arity, 1)), np.int64),
         child_ends=np.zeros((edges + 2, max(arity, 1)), np.int64),
@@ -124,12 +133,9 @@ def _fill_places(table):
 
 @njit(cache=True)
 def _mix(x):
-    x ^= x >> np.uint64(33)
-    x *= np.uint64(0xFF51AFD7ED558CCD)
-    x ^= x >> np.uint64(33)
-    x *= np.uint64(0xC4CEB9FE1A85EC53)
-    x ^= x >> np.uint64(33)
-    return x
+    x ^= x >> np.uint64(32)
+    x *= np.uint64(0xD6E8FEB86659FD93)
+    return x ^ (x >> np.uint64(29))
 
 
 @njit(cache=True)
@@ -159,19 +165,19 @@ def _insert(table, row, length, code):
 
 
 @njit(cache=True)
-def _refine(rounds, vertices, edges, width, start, slots, h, sums):
+def _refine(rounds, vertices, edges, low, width, start, slots, h, sums):
     """Every vertex looks at its edges, every edge at its vertices."""
     for _ in range(rounds):
         for v in range(vertices):
             sums[v] = np.uint64(0)
         for e in range(edges):
             x = start[e]
-            for a in range(width):
+            for a in range(low, width):
                 v = slots[e, a]
                 if v >= 0:
                     x += SEES[a] * h[v]
             y = _mix(x)
-            for a in range(width):
+            for a in range(low, width):
                 v = slots[e, a]
                 if v >= 0:
                     sums[v] += y * SEEN[a]
@@ -200,94 +206,104 @@ def _sort_vertices(vertices, kind, h, order, key):
 
 
 @njit(cache=True)
-def _twin_hashes(vertices, edges, width, start, slots, found):
+def _twin_hashes(vertices, edges, low, width, start, slots, found):
     """Equal for vertices whose swap changes nothing (and, but for a coincidence of hashes, for no others)."""
     for v in range(vertices):
         found[v] = np.uint64(0)
-    marker = np.uint64(0x5851F42D4C957F2D)
     for e in range(edges):
         x = start[e]
-        for a in range(width):
+        for a in range(low, width):
             v = slots[e, a]
             if v >= 0:
-                x += SEES[a] * _mix(np.uint64(v + 1))
-        for a in range(width):
+                x += SEES[a] * np.uint64(v + 1)
+        for a in range(low, width):
             v = slots[e, a]
             if v >= 0:
                 first = True
                 y = x
-                for b in range(width):
+                for b in range(low, width):
                     if slots[e, b] == v:
                         if b < a:
                             first = False
-                        y += SEES[b] * (marker - _mix(np.uint64(v + 1)))
+                        y -= SEES[b] * np.uint64(v + 1)  # itself counts as 0
                 if first:
                     found[v] += _mix(y)
 
 
 @njit(cache=True)
-def _normal_form(n, kinds, edges, colors, ends, setting, s):
-    """Write the row of the normal form to `s.row`; returns (its length, its hash).
+def _smallest_open_cell(vertices, order, key, twin):
+    """(first position, size) of the smallest cell of vertices that look alike without being twins; size 0 if there is none."""
+    chosen, size = -1, 0
+    first = 0
+    while first < vertices:
+        last = first + 1
+        alike = True
+        while last < vertices and key[order[last]] == key[order[first]]:
+            if twin[order[last]] != twin[order[first]]:
+                alike = False
+            last += 1
+        if not alike and (size == 0 or last - first < size):
+            chosen, size = first, last - first
+        first = last
+    return chosen, size
+
+
+@njit(cache=True)
+def _normal_form(raw, setting, s):
+    """Write the row of the normal form of `raw` to `s.row`; returns (its length, its hash).
 
     Colors are refined by hashing; where that leaves alike vertices that are no twins, each is tried and the one that leads to
-    the least refined picture is set apart. Vertices that still look alike are taken to be alike: if they are not (no diagram
-    is known), two rows stand for one diagram, which costs time and changes no result.
+    the least refined picture is set apart. Vertices that look alike even then are taken to be alike: where they are not (hardly
+    ever), two rows stand for one diagram, which costs time and changes no result.
     """
     h, trial, best, sums, key, twin = s.hashes[0], s.hashes[1], s.hashes[2], s.hashes[3], s.hashes[4], s.hashes[5]
     kind, order, place, vertex_of = s.vertices[0], s.vertices[1], s.vertices[2], s.vertices[3]
-    width = s.slots.shape[1]
-    vertices = n
+    slots, start = s.slots, s.start
+    width = slots.shape[1]
+    arity = width - 1
+    n, edges = np.int64(raw[0]), np.int64(raw[1])
     for c in range(setting.arity.size):
         vertex_of[c] = -1
     for v in range(n):
-        kind[v] = kinds[v]
+        kind[v] = raw[2 + v]
+    vertices = n
+    low = 1
     for e in range(edges):
-        c = colors[e]
+        at = 2 + n + e * width
+        c = np.int64(raw[at])
         g = setting.group[c]
+        slots[e, 0] = -1
         if g >= 0:
             if vertex_of[c] < 0:
                 vertex_of[c] = vertices
                 kind[vertices] = COLOR_KIND + g
                 vertices += 1
-            s.slots[e, 0] = vertex_of[c]
-            s.start[e] = _mix(np.uint64(g + 1))
+            slots[e, 0] = vertex_of[c]
+            start[e] = _mix(np.uint64(g + 1))
+            low = 0
         else:
-            s.slots[e, 0] = -1
-            s.start[e] = _mix(np.uint64(c + 1001))
+            start[e] = _mix(np.uint64(c + 1001))
         for a in range(1, width):
-            s.slots[e, a] = ends[e, a - 1] if a <= setting.arity[c] else -1
+            slots[e, a] = np.int64(raw[at + a]) if a <= setting.arity[c] else -1
     for v in range(vertices):
-        h[v] = _mix(np.uint64(kind[v] + 77))
+        h[v] = _mix(np.uint64(kind[v] + 77) * np.uint64(0x9E3779B97F4A7C15))
         order[v] = v
-    _refine(3, vertices, edges, width, s.start, s.slots, h, sums)
-    cells = _sort_vertices(vertices, kind, h, order, key)
+    cells = -1
     twins_known = False
-    while cells < vertices:
-        while cells < vertices:
-            _refine(2, vertices, edges, width, s.start, s.slots, h, sums)
-            more = _sort_vertices(vertices, kind, h, order, key)
-            if more <= cells:
-                break
-            cells = more
-        if cells == vertices:
+    while True:
+        _refine(2, vertices, edges, low, width, start, slots, h, sums)
+        found = _sort_vertices(vertices, kind, h, order, key)
+        if found == vertices:
             break
         if not twins_known:
-            _twin_hashes(vertices, edges, width, s.start, s.slots, twin)
+            _twin_hashes(vertices, edges, low, width, start, slots, twin)
             twins_known = True
-        chosen, size = -1, vertices + 1
-        first = 0
-        while first < vertices:
-            last = first + 1
-            alike = True
-            while last < vertices and key[order[last]] == key[order[first]]:
-                if twin[order[last]] != twin[order[first]]:
-                    alike = False
-                last += 1
-            if not alike and last - first < size:
-                chosen, size = first, last - first
-            first = last
-        if chosen < 0:
+        chosen, size = _smallest_open_cell(vertices, order, key, twin)
+        if size == 0:
             break
+        if found > cells:
+            cells = found
+            continue  # still on the move
         least = np.uint64(0)
         any_tried = False
         for k in range(chosen, chosen + size):
@@ -303,7 +319,7 @@ def _normal_form(n, kinds, edges, colors, ends, setting, s):
             for j in range(k, chosen + size):
                 if twin[order[j]] == twin[v]:
                     trial[order[j]] = _mix(h[v] + np.uint64(12345))
-            _refine(2, vertices, edges, width, s.start, s.slots, trial, sums)
+            _refine(2 + vertices // 8, vertices, edges, low, width, start, slots, trial, sums)
             picture = np.uint64(0)
             for w in range(vertices):
                 picture += _mix(trial[w] ^ np.uint64(kind[w] * 7919))
@@ -314,7 +330,7 @@ def _normal_form(n, kinds, edges, colors, ends, setting, s):
                     best[w] = trial[w]
         for w in range(vertices):
             h[w] = best[w]
-        cells = _sort_vertices(vertices, kind, h, order, key)
+        cells = 0
     # nodes come first, colors after them, group by group
     rank = 0
     for position in range(vertices):
@@ -324,13 +340,11 @@ def _normal_form(n, kinds, edges, colors, ends, setting, s):
         else:
             rank = rank + 1 if position > n and kind[order[position - 1]] == kind[v] else 0
             place[v] = setting.members[kind[v] - COLOR_KIND, rank]
-    arity = width - 1
     for e in range(edges):
-        c = colors[e]
-        known = place[vertex_of[c]] if setting.group[c] >= 0 else c
-        x = np.uint64(known)
-        for a in range(arity):
-            x = (x << np.uint64(8)) | np.uint64(place[ends[e, a]] if a < setting.arity[c] else PAD)
+        c = np.int64(raw[2 + n + e * width])
+        x = np.uint64(place[slots[e, 0]] if slots[e, 0] >= 0 else c)
+        for a in range(1, width):
+            x = (x << np.uint64(8)) | np.uint64(place[slots[e, a]] if slots[e, a] >= 0 else PAD)
         j = e - 1
         while j >= 0 and s.keys[j] > x:
             s.keys[j + 1] = s.keys[j]
@@ -340,8 +354,8 @@ def _normal_form(n, kinds, edges, colors, ends, setting, s):
     row[0], row[1] = n, edges
     code = np.uint64(n * 256 + edges)
     for position in range(n):
-        row[2 + position] = kinds[order[position]]
-        code = _mix(code * np.uint64(31) + np.uint64(kinds[order[position]]))
+        row[2 + position] = kind[order[position]]
+        code = _mix(code * np.uint64(31) + np.uint64(kind[order[position]]))
     at = 2 + n
     for e in range(edges):
         x = s.keys[e]
@@ -349,8 +363,34 @@ def _normal_form(n, kinds, edges, colors, ends, setting, s):
         for a in range(arity, -1, -1):
             row[at + a] = np.uint8(x & np.uint64(255))
             x >>= np.uint64(8)
-        at += arity + 1
+        at += width
     return at, code
+
+
+@njit(cache=True)
+def settle(children, begin, end, by_gone, same, one_less, two_less, setting, s):
+    """Bring children to normal form and number them; returns where it stopped for want of room.
+
+    by_gone: whether they go to three tables, by the edges that went (number * 3 + gone), or all to the first.
+    """
+    for k in range(begin, end):
+        if (
+            same.count[0] == same.rows.shape[0]
+            or one_less.count[0] == one_less.rows.shape[0]
+            or two_less.count[0] == two_less.rows.shape[0]
+        ):
+            return k
+        length, code = _normal_form(children.rows[k], setting, s)
+        gone = children.gone[k] if by_gone else 0
+        if gone == 0:
+            table = same
+        elif gone == 1:
+            table = one_less
+        else:
+            table = two_less
+        number = _insert(table, s.row, length, code)
+        children.number[k] = number * 3 + gone if by_gone else number
+    return end
 
 
 @njit(cache=True)
@@ -377,7 +417,7 @@ def _twin_leaders(n, kinds, edges, colors, ends, skip, setting, s, leader, one, 
         s.slots[e, 0] = -1
         for a in range(1, width):
             s.slots[e, a] = ends[e, a - 1] if a <= setting.arity[colors[e]] and e != skip else -1
-    _twin_hashes(n, edges, width, s.start, s.slots, found)
+    _twin_hashes(n, edges, 1, width, s.start, s.slots, found)
     for v in range(n):
         leader[v] = v
         if kinds[v] < 0:
@@ -451,11 +491,8 @@ def _identify(a, b, kinds, leader, base):
 
 
 @njit(cache=True)
-def _child(n, kinds, edges, colors, ends, first, second, leader, setting, s):
-    """The diagram without edges `first` and `second`, nodes joined under their leaders, in normal form.
-
-    Returns (length of its row, hash, monomial of the nodes that became free).
-    """
+def _add_child(n, kinds, edges, colors, ends, first, second, leader, gone, times, monomial, setting, s, children):
+    """The diagram without edges `first` and `second`, nodes joined under their leaders, nodes without edges as a monomial."""
     base = setting.base
     for v in range(n):  # one node for each pinned value
         if leader[v] == v and kinds[v] < MARKED and kinds[v] % base:
@@ -463,43 +500,54 @@ def _child(n, kinds, edges, colors, ends, first, second, leader, setting, s):
                 if leader[w] == w and kinds[w] == kinds[v]:
                     leader[v] = w
                     break
-    number, child_kinds, child_colors = s.vertices[6], s.vertices[7], s.edges[1]
+    number, kept_kinds = s.vertices[6], s.vertices[7]
     for v in range(n):
         number[v] = -1
-    count, kept = 0, 0
     for e in range(edges):
-        if e == first or e == second:
-            continue
-        c = colors[e]
-        child_colors[kept] = c
-        for a in range(setting.arity[c]):
-            v = ends[e, a]
-            while leader[v] != v:
-                v = leader[v]
-            if number[v] < 0:
-                number[v] = count
-                child_kinds[count] = kinds[v]
-                count += 1
-            s.child_ends[kept, a] = number[v]
-        kept += 1
-    monomial = 0
+        if e != first and e != second:
+            for a in range(setting.arity[colors[e]]):
+                v = ends[e, a]
+                while leader[v] != v:
+                    v = leader[v]
+                number[v] = 0
+    count = 0
     for v in range(n):
-        if leader[v] == v and number[v] < 0:
+        if number[v] == 0:
+            number[v] = count
+            kept_kinds[count] = kinds[v]
+            count += 1
+        elif leader[v] == v:
             if kinds[v] >= MARKED:
                 monomial += setting.falling[kinds[v] - MARKED]
             elif kinds[v] % base == 0:
                 monomial += setting.power[kinds[v] // base]
-    length, code = _normal_form(count, child_kinds, kept, child_colors, s.child_ends, setting, s)
-    return length, code, monomial
-
-
-@njit(cache=True)
-def _put(steps, child, times, monomial):
-    k = steps.count[0]
-    steps.child[k] = child
-    steps.times[k] = times
-    steps.monomial[k] = monomial
-    steps.count[0] = k + 1
+    k = children.count[0]
+    row = children.rows[k]
+    row[0] = count
+    for v in range(count):
+        row[2 + v] = kept_kinds[v]
+    width = s.slots.shape[1]
+    at, kept = 2 + count, 0
+    for e in range(edges):
+        if e == first or e == second:
+            continue
+        c = colors[e]
+        row[at] = c
+        for a in range(width - 1):
+            if a < setting.arity[c]:
+                v = ends[e, a]
+                while leader[v] != v:
+                    v = leader[v]
+                row[at + 1 + a] = number[v]
+            else:
+                row[at + 1 + a] = PAD
+        at += width
+        kept += 1
+    row[1] = kept
+    children.gone[k] = gone
+    children.times[k] = times
+    children.monomial[k] = monomial
+    children.count[0] = k + 1
 
 
 @njit(cache=True)
@@ -531,16 +579,18 @@ def _choose_marked(n, kinds, edges, colors, ends, axis, setting, s):
 
 
 @njit(cache=True)
-def _mark(n, kinds, edges, colors, ends, phase, setting, s, same, steps):
+def _mark(n, kinds, edges, colors, ends, phase, setting, s, children):
     """All ways to say which nodes equal the chosen one, which then differs from the rest."""
     axis = setting.mark_axis[phase]
     leader, group_size, take, group_first = s.vertices[5], s.vertices[8], s.vertices[9], s.vertices[10]
     chosen = _choose_marked(n, kinds, edges, colors, ends, axis, setting, s)
     kept = kinds[chosen]
-    kinds[chosen] = -1
-    _twin_leaders(n, kinds, edges, colors, ends, -1, setting, s, leader, s.keys, s.start)
-    kinds[chosen] = kept
+    seen = s.vertices[8]
+    for v in range(n):
+        seen[v] = kept if kinds[v] == kept and v != chosen else -1
+    _twin_leaders(n, seen, edges, colors, ends, -1, setting, s, leader, s.keys, s.start)
     groups = 0
+    odd = s.edges[2]
     nodes = s.vertices[11]  # of the axis but the chosen one, group by group
     count = 0
     for v in range(n):
@@ -563,20 +613,19 @@ def _mark(n, kinds, edges, colors, ends, phase, setting, s, same, steps):
                 times = times * (group_size[g] - j) // (j + 1)
         possible = True
         for c in range(setting.arity.size):
+            odd[c] = 0
+        for e in range(edges):
+            c = colors[e]
             slot = setting.mark_slot[phase, c]
-            if slot >= 0 and setting.centered[c]:
-                degree = 0
-                for e in range(edges):
-                    if colors[e] == c and leader[ends[e, slot]] == chosen:
-                        degree += 1
-                if degree % 2:
-                    possible = False
-                    break
+            if slot >= 0 and leader[ends[e, slot]] == chosen:
+                odd[c] ^= 1
+        for c in range(setting.arity.size):
+            if odd[c] and setting.centered[c]:
+                possible = False
         if possible:
             kinds[chosen] = MARKED + axis
-            length, code, monomial = _child(n, kinds, edges, colors, ends, -1, -1, leader, setting, s)
+            _add_child(n, kinds, edges, colors, ends, -1, -1, leader, 0, times, 0, setting, s, children)
             kinds[chosen] = kept
-            _put(steps, _insert(same, s.row, length, code) * 3, times, monomial)
         g = 0
         while g < groups and take[g] == group_size[g]:
             take[g] = 0
@@ -587,39 +636,56 @@ def _mark(n, kinds, edges, colors, ends, phase, setting, s, same, steps):
 
 
 @njit(cache=True)
-def _pair(n, kinds, edges, colors, ends, marked, phase, setting, s, one_less, two_less, steps):
+def _pair(n, kinds, edges, colors, ends, marked, phase, setting, s, children):
     """One edge left single, and paired with each other edge; with a marked node, edges of that node alone."""
     degree, leader = s.vertices[8], s.vertices[5]
-    count = s.edges[2]
+    count, alike, able, done = s.edges[2], s.edges[3], s.edges[4], s.edges[5]
     for v in range(n):
         degree[v] = 0
     for c in range(setting.arity.size):
         count[c] = 0
-    for e in range(edges):
-        count[colors[e]] += 1
-        for a in range(setting.arity[colors[e]]):
+    run = 0
+    for e in range(edges):  # rows are sorted: parallel edges follow one another
+        c = colors[e]
+        count[c] += 1
+        if e > run:
+            same = colors[run] == c
+            for a in range(setting.arity[c]):
+                if same and ends[run, a] != ends[e, a]:
+                    same = False
+            if not same:
+                run = e
+        alike[e] = 0
+        alike[run] += 1
+        done[e] = run
+        for a in range(setting.arity[c]):
             degree[ends[e, a]] += 1
+    near = s.vertices[11]  # degrees of neighbors
+    for v in range(n):
+        near[v] = 0
+    for e in range(edges):
+        total = 0
+        for a in range(setting.arity[colors[e]]):
+            total += degree[ends[e, a]]
+        for a in range(setting.arity[colors[e]]):
+            near[ends[e, a]] += total
     first, first_rank = -1, 1 << 60
+    candidates = 0
     for e in range(edges):
         c = colors[e]
         if marked >= 0:
             slot = setting.mark_slot[phase, c]
             if slot < 0 or ends[e, slot] != marked:
                 continue
-            alike = 0
-            for other in range(edges):
-                if colors[other] == c:
-                    equal = True
-                    for a in range(setting.arity[c]):
-                        if ends[other, a] != ends[e, a]:
-                            equal = False
-                    if equal:
-                        alike += 1
-            rank = (256 - alike) * 65536  # the thickest bundle first, then what ties to least
+            able[candidates] = e
+            candidates += 1
+            rank = (256 - alike[done[e]]) << 40  # the thickest bundle first, then what is tied to least
             for a in range(setting.arity[c]):
                 if ends[e, a] != marked:
-                    rank += degree[ends[e, a]] - alike
+                    rank += (degree[ends[e, a]] << 20) + near[ends[e, a]]
         else:
+            able[candidates] = e
+            candidates += 1
             rank = count[c] * 65536
             for a in range(setting.arity[c]):
                 rank += degree[ends[e, a]]
@@ -629,35 +695,40 @@ def _pair(n, kinds, edges, colors, ends, marked, phase, setting, s, one_less, tw
     if not setting.centered[c]:
         for v in range(n):
             leader[v] = v
-        length, code, monomial = _child(n, kinds, edges, colors, ends, first, -1, leader, setting, s)
-        _put(steps, _insert(one_less, s.row, length, code) * 3 + 1, 1, monomial + setting.single[c])
+        _add_child(n, kinds, edges, colors, ends, first, -1, leader, 1, 1, setting.single[c], setting, s, children)
     if not setting.random[c]:
         return
+    partners = 0
+    for k in range(candidates):
+        if able[k] != first and colors[able[k]] == c:
+            able[partners] = able[k]
+            partners += 1
     twin, seen = s.vertices[9], s.vertices[10]
     for v in range(n):
-        seen[v] = kinds[v]
+        seen[v] = -1  # of no interest
+    for k in range(partners):
+        for a in range(setting.arity[c]):
+            seen[ends[able[k], a]] = kinds[ends[able[k], a]]
     for a in range(setting.arity[c]):
         seen[ends[first, a]] = -1
     _twin_leaders(n, seen, edges, colors, ends, first, setting, s, twin, s.keys, s.start)
-    done = s.edges[3]
-    for e in range(edges):
-        done[e] = 0
-    for e in range(edges):
-        if e == first or done[e] or colors[e] != c:
+    for k in range(partners):
+        done[k] = 0
+    for k in range(partners):
+        if done[k]:
             continue
-        if marked >= 0 and ends[e, setting.mark_slot[phase, c]] != marked:
-            continue
+        e = able[k]
         times = 0
-        for other in range(e, edges):
-            if other != first and colors[other] == c and not done[other]:
-                alike = True
+        for j in range(k, partners):
+            if not done[j]:
+                equal = True
                 for a in range(setting.arity[c]):
-                    if twin[ends[other, a]] != twin[ends[e, a]]:
-                        alike = False
+                    if twin[ends[able[j], a]] != twin[ends[e, a]]:
+                        equal = False
                         break
-                if alike:
+                if equal:
                     times += 1
-                    done[other] = 1
+                    done[j] = 1
         for v in range(n):
             leader[v] = v
         possible = True
@@ -666,26 +737,20 @@ def _pair(n, kinds, edges, colors, ends, marked, phase, setting, s, one_less, tw
                 possible = False
                 break
         if possible:
-            length, code, monomial = _child(n, kinds, edges, colors, ends, first, e, leader, setting, s)
-            _put(steps, _insert(two_less, s.row, length, code) * 3 + 2, times, monomial)
+            _add_child(n, kinds, edges, colors, ends, first, e, leader, 2, times, 0, setting, s, children)
 
 
 @njit(cache=True)
-def contract(source, numbers, begin, end, most, setting, s, same, one_less, two_less, starts, steps):
+def contract(source, numbers, begin, end, most, setting, s, children, ends_at):
     """Take each diagram `numbers[begin:end]` one step down; returns where it stopped for want of room.
 
-    most: no diagram has more children. starts[q + 1]: where the steps of diagram numbers[q] end.
+    most: no diagram has more children. ends_at[q]: where the children of diagram numbers[q] end.
     """
     colors = s.edges[0]
     width = s.slots.shape[1]
     kinds = np.empty(s.vertices.shape[1], np.int64)
     for q in range(begin, end):
-        if (
-            same.count[0] + most > same.rows.shape[0]
-            or one_less.count[0] + most > one_less.rows.shape[0]
-            or two_less.count[0] + most > two_less.rows.shape[0]
-            or steps.count[0] + most > steps.child.size
-        ):
+        if children.count[0] + most > children.times.size:
             return q
         n, edges = _load(source[numbers[q]], width, kinds, colors, s.ends)
         marked = -1
@@ -700,19 +765,19 @@ def contract(source, numbers, begin, end, most, setting, s, same, one_less, two_
                 ):
                     phase = k
         if phase >= 0 and marked < 0:
-            _mark(n, kinds, edges, colors, s.ends, phase, setting, s, same, steps)
+            _mark(n, kinds, edges, colors, s.ends, phase, setting, s, children)
         else:
-            _pair(n, kinds, edges, colors, s.ends, marked, phase, setting, s, one_less, two_less, steps)
-        starts[q + 1] = steps.count[0]
+            _pair(n, kinds, edges, colors, s.ends, marked, phase, setting, s, children)
+        ends_at[q] = children.count[0]
     return end
 
 
 @njit(cache=True)
-def merge_rows(left, begin, end, right, right_edges, right_times, most, setting, s, found, starts, steps, terms):
+def merge_rows(left, begin, end, right, right_edges, right_times, most, setting, s, children, ends_at):
     """Contract every edge of left rows with every equal one of right rows; returns where it stopped for want of room.
 
     right_edges[r], right_times[r]: one edge of each class of twins and how many there are, closed by -1.
-    terms[k]: which right row step k came from. Steps have child = number of the row in `found`.
+    `gone` of a child is the right row it came from. ends_at[q]: where the children of row q end.
     """
     colors = s.edges[0]
     width = s.slots.shape[1]
@@ -722,7 +787,7 @@ def merge_rows(left, begin, end, right, right_edges, right_times, most, setting,
     other_kinds, other_colors = np.empty(size, np.int64), np.empty(s.keys.size, np.int64)
     other_ends = np.empty_like(s.ends)
     for q in range(begin, end):
-        if found.count[0] + most > found.rows.shape[0] or steps.count[0] + most > steps.child.size:
+        if children.count[0] + most > children.times.size:
             return q
         n, edges = _load(left[q], width, kinds, colors, s.ends)
         _twin_leaders(n, kinds, edges, colors, s.ends, -1, setting, s, twin, s.keys, s.start)
@@ -763,13 +828,13 @@ def merge_rows(left, begin, end, right, right_edges, right_times, most, setting,
                                 possible = False
                                 break
                         if possible:
-                            length, code, monomial = _child(
-                                n + m, kinds, edges + others, colors, s.ends, e, other, leader, setting, s
-                            )
-                            terms[steps.count[0]] = r
-                            _put(steps, _insert(found, s.row, length, code), times * right_times[r, k], monomial)
+                            both = times * right_times[r, k]
+                            _add_child(
+                                n + m, kinds, edges + others, colors, s.ends, e, other, leader, r, both, 0, setting, s,
+                                children,
+                            )  # fmt: skip
                     k += 1
-        starts[q + 1] = steps.count[0]
+        ends_at[q] = children.count[0]
     return end
 
 
@@ -781,18 +846,6 @@ def find_marked(rows, count, flags):
         for v in range(rows[q, 0]):
             if rows[q, 2 + v] >= MARKED:
                 flags[q] = 1
-
-
-@njit(cache=True)
-def normalize(rows, setting, s, found, numbers):
-    """Insert rows of any numbering in normal form; numbers[q]: where row q went."""
-    width = s.slots.shape[1]
-    size = s.vertices.shape[1]
-    kinds, colors = np.empty(size, np.int64), np.empty(s.keys.size, np.int64)
-    for q in range(rows.shape[0]):
-        n, edges = _load(rows[q], width, kinds, colors, s.ends)
-        length, code = _normal_form(n, kinds, edges, colors, s.ends, setting, s)
-        numbers[q] = _insert(found, s.row, length, code)
 
 
 @njit(cache=True)

@@ -26,11 +26,12 @@ from lossflow.diagrams.tensor import Tensor
 from lossflow.memory import require_memory
 
 if TYPE_CHECKING:
-    from lossflow.diagrams.kernels import Setting, Steps, Table
+    from lossflow.diagrams.kernels import Children, Scratch, Setting, Table
 
 LARGEST_MARKED = 9  # nodes of an axis beyond which too many subsets would have to be told apart
 MOST_NODES, MOST_ARITY, MOST_KINDS = 250, 7, 120  # of edges there are no more than of nodes: both are bytes
-ROWS_AT_ONCE = 2000  # between looks at the keyboard
+CHILDREN_AT_ONCE = 20_000  # between looks at the keyboard: a fraction of a second
+ROWS_AT_ONCE = 50_000
 
 Law = tuple[object, object]
 Watch = Callable[[float], None]
@@ -46,6 +47,7 @@ class Effort:
     merged_forms: int = 0
     bytes: int = 0
     merging: float = 0.0
+    normalizing: float = 0.0
     contracting: float = 0.0
     arithmetic: float = 0.0
 
@@ -86,6 +88,47 @@ class _Means:
     index: npt.NDArray[np.int32]
     words: npt.NDArray[np.uint32]
     monomials: Array
+
+
+class _Steps:
+    """Children of one batch after the other."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Array, ...]] = []
+        self.total = 0
+
+    def add(self, children: Children, ends: Array) -> None:
+        """The children of further diagrams; `ends` says where those of each end."""
+        count = int(children.count[0])
+        columns = (children.number, children.times, children.monomial, children.gone)
+        narrow = (np.int32, np.int32, np.int64, np.int32)
+        self._parts.append(
+            (ends + self.total, *(x[:count].astype(kind) for x, kind in zip(columns, narrow, strict=True)))
+        )
+        self.total += count
+
+    def _column(self, k: int) -> Array:
+        return np.concatenate([np.zeros(0, np.int64), *(part[k] for part in self._parts)]).astype(np.int64)
+
+    @property
+    def ends(self) -> Array:
+        return self._column(0)
+
+    @property
+    def child(self) -> Array:
+        return self._column(1)
+
+    @property
+    def times(self) -> Array:
+        return self._column(2)
+
+    @property
+    def monomial(self) -> Array:
+        return self._column(3)
+
+    @property
+    def gone(self) -> Array:
+        return self._column(4)
 
 
 class Engine:
@@ -154,27 +197,23 @@ class Engine:
         setting, bits = self._setting(())
         scratch = kernels.make_scratch(nodes, most_edges, len(self.laws), self.arity)
         most = int(left.rows[:, 1].max(initial=0)) * int((edges >= 0).sum()) + 1
-        found = kernels.make_table(self._width(nodes, most_edges), max(4 * len(left.rows), 1024) + most)
-        steps = _room_for_steps(max(16 * len(left.rows), 4096) + most)
-        terms = np.empty(steps.child.size, np.int32)
-        starts = np.zeros(len(left.rows) + 1, np.int64)
+        table = kernels.make_table(self._width(nodes, most_edges), 4 * len(left.rows) + CHILDREN_AT_ONCE)
+        children = kernels.make_children(table.rows.shape[1], CHILDREN_AT_ONCE + most)
+        steps = _Steps()
         position = 0
         while position < len(left.rows):
-            end = min(position + ROWS_AT_ONCE, len(left.rows))
-            stop = kernels.merge_rows(
-                left.rows, position, end, others, edges, times, most, setting, scratch, found, starts, steps, terms
+            children.count[0] = 0
+            ends = np.empty(len(left.rows) - position, np.int64)
+            before = position
+            position = kernels.merge_rows(
+                left.rows, position, len(left.rows), others, edges, times, most, setting, scratch, children, ends
             )  # fmt: skip
-            if stop < end:
-                if found.count[0] + most > len(found.rows):
-                    found = self._grown(found, most)
-                if steps.count[0] + most > steps.child.size:
-                    steps = _more_steps(steps, most)
-                    terms = np.concatenate([terms, np.empty(steps.child.size - terms.size, np.int32)])
-            position = stop
+            (table,) = self._settled(children, (table,), setting, scratch)
+            steps.add(children, ends[: position - before])
             if watch:
                 watch(position / len(left.rows))
-        self.effort.merged_forms = int(steps.count[0])
-        merged = self._collected(left, right, codes, found, starts, steps, terms, bits)
+        self.effort.merged_forms = steps.total
+        merged = self._collected(left, right, codes, table, steps, bits)
         self.effort.merging = time.process_time() - began
         return merged
 
@@ -199,6 +238,7 @@ class Engine:
         from lossflow.diagrams import kernels
 
         began = time.process_time()
+        self.effort.normalizing = 0.0
         counts = self._color_counts(packed.rows)
         alive = np.ones(len(packed.rows), bool)
         for color, tensor in enumerate(self.algebra.tensors):
@@ -217,7 +257,7 @@ class Engine:
         scratch = kernels.make_scratch(nodes, most_edges, len(self.laws), self.arity)
         width = self._width(nodes, most_edges)
         level = rows[:, 1].astype(np.int64)
-        tables = {e: kernels.make_table(width, 64 + most) for e in range(-2, 1)}
+        tables: dict[int, Table] = {}
         seed = np.zeros(len(rows), np.int64)
         blocks: dict[int, list[_Block]] = {}
         sizes: dict[int, int] = {}
@@ -225,13 +265,9 @@ class Engine:
         for e in range(most_edges, -1, -1):
             for below in (e, e - 1, e - 2):
                 if below not in tables:
-                    tables[below] = kernels.make_table(width, 1024 + most)
+                    tables[below] = kernels.make_table(width, 1024)
             mine = np.nonzero(level == e)[0]
-            if e not in tables or len(mine) + tables[e].count[0] >= len(tables[e].rows):
-                tables[e] = kernels.grown(tables[e], 2 * (len(mine) + len(tables[e].rows)))
-            got = np.empty(len(mine), np.int64)
-            kernels.normalize(np.ascontiguousarray(rows[mine]), setting, scratch, tables[e], got)
-            seed[mine] = got
+            tables[e], seed[mine] = self._inserted(rows[mine], tables[e], setting, scratch)
             blocks[e] = []
             if e:
                 for want in (0, 1):
@@ -248,7 +284,7 @@ class Engine:
                 watch(0.9 * (1 - e / (most_edges + 1)))
         self.effort.states = sum(sizes.values())
         self.effort.normal_forms = sum(len(block.child) for level_ in blocks.values() for block in level_)
-        self.effort.contracting = time.process_time() - began
+        self.effort.contracting = time.process_time() - began - self.effort.normalizing
         began = time.process_time()
         self._noted = kept
         yield from self._up(packed, alive, number, counts, level, seed, blocks, sizes, axes, bits, bell)
@@ -256,35 +292,65 @@ class Engine:
 
     # --- going down
 
-    def _down(self, numbers, e, tables, most, setting, scratch) -> _Block:  # noqa: ANN001
+    def _down(
+        self, numbers: Array, e: int, tables: dict[int, Table], most: int, setting: Setting, scratch: Scratch
+    ) -> _Block:
         from lossflow.diagrams import kernels
 
-        steps = _room_for_steps(4 * len(numbers) + most)
-        starts = np.zeros(len(numbers) + 1, np.int64)
+        children = kernels.make_children(tables[e].rows.shape[1], CHILDREN_AT_ONCE + most)
+        steps = _Steps()
         position = 0
         while position < len(numbers):
-            end = min(position + ROWS_AT_ONCE, len(numbers))
-            stop = kernels.contract(
-                tables[e].rows, numbers, position, end, most, setting, scratch,
-                tables[e], tables[e - 1], tables[e - 2], starts, steps,
-            )  # fmt: skip
-            if stop < end:
-                for below in (e, e - 1, e - 2):
-                    if tables[below].count[0] + most > len(tables[below].rows):
-                        tables[below] = self._grown(tables[below], most)
-                if steps.count[0] + most > steps.child.size:
-                    steps = _more_steps(steps, most)
-            position = stop
-        count = int(steps.count[0])
-        deltas, delta = np.unique(steps.monomial[:count], return_inverse=True)
+            children.count[0] = 0
+            ends = np.empty(len(numbers), np.int64)
+            before = position
+            position = kernels.contract(
+                tables[e].rows, numbers, position, len(numbers), most, setting, scratch, children, ends
+            )
+            below = (tables[e], tables[e - 1], tables[e - 2])
+            tables[e], tables[e - 1], tables[e - 2] = self._settled(children, below, setting, scratch)
+            steps.add(children, ends[before:position])
+        deltas, delta = np.unique(steps.monomial, return_inverse=True)
+        starts = np.concatenate([np.zeros(1, np.int64), steps.ends])
         return _Block(
             numbers,
             starts,
-            steps.child[:count].copy(),
-            steps.times[:count].copy(),
+            steps.child.astype(np.int32),
+            steps.times.astype(np.int32),
             delta.astype(np.int32).reshape(-1),
             deltas,
         )
+
+    def _settled(
+        self, children: Children, tables: tuple[Table, ...], setting: Setting, scratch: Scratch
+    ) -> tuple[Table, ...]:
+        """The tables with the children in them, larger where that was needed."""
+        from lossflow.diagrams import kernels
+
+        began = time.process_time()
+        found = list(tables)
+        position, end = 0, int(children.count[0])
+        while position < end:
+            same, one_less, two_less = found if len(found) == 3 else found * 3
+            position = kernels.settle(
+                children, position, end, len(found) == 3, same, one_less, two_less, setting, scratch
+            )
+            if position < end:
+                found = [self._grown(table) if table.count[0] == len(table.rows) else table for table in found]
+        self.effort.normalizing += time.process_time() - began
+        return tuple(found)
+
+    def _inserted(
+        self, rows: npt.NDArray[np.uint8], table: Table, setting: Setting, scratch: Scratch
+    ) -> tuple[Table, Array]:
+        """The table with these rows in it, and where they went."""
+        from lossflow.diagrams.kernels import make_children
+
+        children = make_children(rows.shape[1], len(rows))
+        children.rows[:] = rows
+        children.count[0] = len(rows)
+        (table,) = self._settled(children, (table,), setting, scratch)
+        return table, children.number
 
     # --- coming up
 
@@ -368,7 +434,7 @@ class Engine:
         acc, used = np.zeros((len(result), digits), np.uint64), np.zeros(len(result), np.uint8)
         position = filled = 0
         while position < count:
-            end = min(position + 20 * ROWS_AT_ONCE, count)
+            end = min(position + ROWS_AT_ONCE, count)
             stop, filled = kernels.gather(
                 position, end, block.starts, block.child, block.times, block.delta, offsets, first_, length_, index_,
                 words_, product, acc, used, out_first, out_length, out_index, out_words,
@@ -514,9 +580,8 @@ class Engine:
         setting, _ = self._setting(())
         nodes, edges = int(rows[:, 0].max(initial=0)), int(rows[:, 1].max(initial=0))
         table = kernels.make_table(rows.shape[1], len(rows) + 1)
-        numbers = np.empty(len(rows), np.int64)
         scratch = kernels.make_scratch(nodes, edges, len(self.laws), self.arity)
-        kernels.normalize(rows, setting, scratch, table, numbers)
+        table, numbers = self._inserted(rows, table, setting, scratch)
         return _trimmed(table, self.arity), numbers
 
     def _ends(self, codes: Sequence[Code]) -> tuple[Array, Array]:
@@ -543,19 +608,22 @@ class Engine:
                 counts[these, color] = ((colors == color) & inside).sum(axis=1)
         return counts
 
-    def _grown(self, table, most: int):  # noqa: ANN001, ANN202
-        from lossflow.diagrams import kernels
+    def _grown(self, table: Table) -> Table:
+        from lossflow.diagrams.kernels import grown
 
-        capacity = 2 * len(table.rows) + most
+        capacity = 2 * len(table.rows)
         require_memory(float(capacity) * (table.rows.shape[1] + 24), "this order", ADVICE)
-        return kernels.grown(table, capacity)
+        return grown(table, capacity)
 
-    def _collected(self, left, right, codes, found, starts, steps, terms, bits) -> Packed:  # noqa: ANN001
+    def _collected(
+        self, left: Packed, right: Sum, codes: Sequence[Code], table: Table, steps: _Steps, bits: int
+    ) -> Packed:
         """The items of a merger: products of coefficients, isomorphic diagrams and equal scales together."""
         from lossflow.diagrams import kernels
 
-        count = int(steps.count[0])
-        parent = np.repeat(np.arange(len(left.rows)), np.diff(starts))
+        count = steps.total
+        child_of = steps.child
+        parent = np.repeat(np.arange(len(left.rows)), np.diff(steps.ends, prepend=0))
         # one line for each (step, item of its parent, scale of its right diagram)
         right_items = [[(scale, weight) for (scale, code_), weight in right.items() if code_ == code] for code in codes]
         denominator = lcm(*(weight.denominator for weight in right.values()))
@@ -566,7 +634,7 @@ class Engine:
         step = np.repeat(np.arange(count), repeat)
         within = np.arange(len(step)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
         item = order[item_first[parent[step]] + within]
-        kinds, kind = _distinct(left.item_scale[item], steps.monomial[step], terms[step], steps.times[step])
+        kinds, kind = _distinct(left.item_scale[item], steps.monomial[step], steps.gone[step], steps.times[step])
         scales: dict[int, int] = {}
         norm = float(np.abs(_floats(left.parts)).sum()) * 1.001 + 1
         longest = max((len(items) for items in right_items), default=0)
@@ -586,7 +654,7 @@ class Engine:
                     weight_of[k] = len(weights)
                     weights.append(times * int(weight * denominator))
             live = scale_of[kind] >= 0
-            lines.append((steps.child[step[live]].astype(np.int64), scale_of[kind[live]], item[live], weight_of[kind[live]]))
+            lines.append((child_of[step[live]], scale_of[kind[live]], item[live], weight_of[kind[live]]))
         child, scale, item, weight = (np.concatenate(x) for x in zip(_NO_LINE, *lines, strict=True))
         together, target = np.unique(child * max(len(scales), 1) + scale, return_inverse=True)
         total = np.zeros((len(together), digits), np.uint64)
@@ -597,7 +665,7 @@ class Engine:
         item_row, item_scale = together[kept] // max(len(scales), 1), together[kept] % max(len(scales), 1)
         rows_used, item_row = np.unique(item_row, return_inverse=True)
         return Packed(
-            _trimmed(found, self.arity)[rows_used],
+            _trimmed(table, self.arity)[rows_used],
             list(scales),
             item_row.reshape(-1),
             item_scale,
@@ -636,7 +704,7 @@ def _distinct(*columns: npt.NDArray[np.integer]) -> tuple[Array, Array]:
     return np.column_stack([np.asarray(column)[first].astype(np.int64) for column in columns]), number
 
 
-def _trimmed(table, arity: int) -> npt.NDArray[np.uint8]:  # noqa: ANN001
+def _trimmed(table: Table, arity: int) -> npt.NDArray[np.uint8]:
     """The rows of a table, no wider than needed, zero behind their ends."""
     count = int(table.count[0])
     rows = table.rows[:count]
@@ -644,23 +712,6 @@ def _trimmed(table, arity: int) -> npt.NDArray[np.uint8]:  # noqa: ANN001
     rows = rows[:, : int(length.max(initial=2))].copy()
     rows[np.arange(rows.shape[1])[None, :] >= length[:, None]] = 0
     return rows
-
-
-def _room_for_steps(capacity: int):  # noqa: ANN202
-    from lossflow.diagrams.kernels import Steps
-
-    return Steps(
-        np.empty(capacity, np.int32), np.empty(capacity, np.int32), np.empty(capacity, np.int64), np.zeros(1, np.int64)
-    )
-
-
-def _more_steps(steps, most: int):  # noqa: ANN001, ANN202
-    capacity = steps.child.size + steps.child.size // 2 + most
-    require_memory(16.0 * capacity, "this order", ADVICE)
-    larger = _room_for_steps(capacity)
-    for old, new in zip(steps, larger, strict=True):
-        new[: old.size] = old
-    return larger
 
 
 def _bytes(parts: object) -> int:

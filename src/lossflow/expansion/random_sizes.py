@@ -26,7 +26,9 @@ def mean_over_sizes(
     Raises `InvalidInput` for a series with assumptions, which some of the random sizes might break.
     """
     if series.assumptions:
-        raise InvalidInput(f"a series that assumes {', '.join(series.assumptions)} cannot be averaged over random sizes")
+        raise InvalidInput(
+            f"a series that assumes {', '.join(series.assumptions)} cannot be averaged over random sizes"
+        )
     fixed = [name not in probabilities for name in series.variables]
     known = tuple(name for name, keep in zip(series.variables, fixed, strict=True) if keep)
     chances = tuple(probabilities[name] for name, keep in zip(series.variables, fixed, strict=True) if not keep)

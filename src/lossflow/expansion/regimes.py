@@ -152,7 +152,7 @@ def regimes(problem: AbstractProblem) -> tuple[Regime, ...]:
     problem: any problem with diagrams. Raises `NotSpoken` for one without, or whose loss does not move.
     docs/theory/diagrams.md section 6 [YGG26v2], docs/theory/additions.md section 5.
     """
-    return tuple(_atlas(_checked(problem)).regimes.values())
+    return tuple(survey(_checked(problem)).regimes.values())
 
 
 @overload
@@ -175,7 +175,7 @@ def classify(
     problem: as for `regimes`. Raises `InvalidInput` unless exactly one of sizes and exponents is given, complete and in range.
     docs/theory/diagrams.md section 6 [YGG26v2].
     """
-    atlas = _atlas(_checked(problem))
+    atlas = survey(_checked(problem))
     if (sizes is None) == (exponents is None):
         raise InvalidInput("give either sizes, the numbers, or exponents, the powers of L; exactly one of them")
     if exponents is not None:
@@ -233,7 +233,8 @@ def observe(problem: AbstractProblem, order: int) -> Atlas:
 
 
 @lru_cache(maxsize=32)
-def _atlas(problem: AbstractProblem) -> Atlas:
+def survey(problem: AbstractProblem) -> Atlas:
+    """The atlas behind `regimes` and `classify`: from a theorem where there is one, else from the series."""
     match problem:
         case CPDecomposition(target=Zero() | Identity(), symmetric=symmetric, order=order):
             return _odd_atlas(problem) if symmetric and order % 2 else _theorem_atlas(problem)

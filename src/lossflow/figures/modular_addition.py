@@ -39,8 +39,8 @@ def draw(
     end: float,
     times: int,
 ) -> Outcome:
-    """p: odd moduli; width: H/p; sigma2: one for each p; sums: ways to sum the series of this order; last_times: of the comparison
-    with the series, one for each p; end: the time at which the task is learned; times: points of each curve."""
+    """p: odd moduli; width: H/p; sigma2: one for each p; sums: ways to sum the series of this order; last_times: of the
+    comparison with the series, one for each p; end: the time at which the task is learned; times: points of each curve."""
     gaps: dict[int, Mapping[str, Gap]] = {}
     learned: dict[int, Trajectory] = {}
     for seed, (modulus, variance, last) in enumerate(zip(p, sigma2, last_times, strict=True)):
@@ -52,15 +52,19 @@ def draw(
         gaps[modulus] = dict(zip(sums, compare(experiment, *found).gaps, strict=True))
         learned[modulus] = solve(PROBLEM, simulation, np.geomspace(last / 10, end, times))
     verdicts = [
-        *(verdict_of(f"p = {modulus}, {each}", gap) for modulus, by_sum in gaps.items() for each, gap in by_sum.items()),
+        *(
+            verdict_of(f"p = {modulus}, {each}", gap)
+            for modulus, by_sum in gaps.items()
+            for each, gap in by_sum.items()
+        ),
         *(_is_learned(modulus, trajectory) for modulus, trajectory in learned.items()),
     ]
     words = (
-        f"Loss under gradient flow on the table of (x + y) mod p, a p x p x p target decomposed into H = {width} p products of "
-        f"independent vectors. One panel for each p = {', '.join(map(str, p))}: the mean of {runs} runs (points) at short times, and the "
-        f"exact series of order {order} at these sizes, which treats the task itself, summed in {len(sums)} ways (lines, full up to the "
-        "triangles and pale where their error estimate exceeds a tenth). Last panel: the loss per p^2/2, the loss of a model that is "
-        "zero, until the task is learned."
+        f"Loss under gradient flow on the table of (x + y) mod p, a p x p x p target decomposed into H = {width} p products "
+        f"of independent vectors. One panel for each p = {', '.join(map(str, p))}: the mean of {runs} runs (points) at short "
+        f"times, and the exact series of order {order} at these sizes, which treats the task itself, summed in {len(sums)} ways "
+        "(lines, full up to the triangles and pale where their error estimate exceeds a tenth). Last panel: the loss per p^2/2, "
+        "the loss of a model that is zero, until the task is learned."
     )
     return Outcome((Picture("curves", _canvas(gaps, learned), words),), tuple(verdicts))
 
@@ -70,7 +74,9 @@ def _is_learned(modulus: int, trajectory: Trajectory) -> Verdict:
     left = float(trajectory.values["loss"][-1]) / (modulus**2 / 2)
     agree = bool(trajectory.status) and left < LEARNED
     times = (float(trajectory.times[0]), float(trajectory.times[-1]))
-    sentence = f"at t = {times[1]:.4g} the mean loss is {left:.2g} of p^2/2, {'below' if agree else 'not below'} {LEARNED:g}"
+    sentence = (
+        f"at t = {times[1]:.4g} the mean loss is {left:.2g} of p^2/2, {'below' if agree else 'not below'} {LEARNED:g}"
+    )
     return Verdict(f"p = {modulus}, learned", None, None, times, agree, sentence)
 
 
@@ -100,8 +106,8 @@ def _draw_whole(axes: Axes, learned: Mapping[int, Trajectory]) -> None:
 FIGURE = Figure(
     name="modular-addition",
     title="Modular addition: exact short-time series of the real task",
-    claim="The exact series of gradient flow on the table of (x + y) mod p, odd p, agrees with simulation up to the time at which its own "
-    "error estimate ends it; the flow goes on to learn the task.",
+    claim="The exact series of gradient flow on the table of (x + y) mod p, odd p, agrees with simulation up to the time at "
+    "which its own error estimate ends it; the flow goes on to learn the task.",
     sources=("YGG26v2",),
     quick={
         "p": (5, 7),
@@ -120,7 +126,7 @@ FIGURE = Figure(
         "sigma2": ("3/100", "1/55"),
         "sums": ("Taylor", "Pade", "Borel-Pade"),
         "order": 5,
-        "runs": 400,
+        "runs": 64,
         "last_times": (0.8, 0.6),
         "end": 15.0,
         "times": 25,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from lossflow.expansion.pareto import Exponent, identity_front
-from lossflow.expansion.regimes import Atlas, NoTimeScale, classify, observe, regimes
+from lossflow.expansion.regimes import NoTimeScale, classify, observe, regimes, survey
 from lossflow.expansion.series import LossSeries, expand
 from lossflow.figures.figure import Figure, Outcome, Picture, Verdict
 from lossflow.plot import COLORS
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-RESOLUTION = 160  # points along each side of a map of scalings
+RESOLUTION = 481  # points along each side of a map of scalings
+SHADES = {"A": COLORS[5], "B": COLORS[1], "C": COLORS[3], "D": COLORS[2], "E": COLORS[4]}
 
 
 class Case(NamedTuple):
@@ -34,7 +35,10 @@ class Case(NamedTuple):
 def draw(symmetric: tuple[int, int], asymmetric: tuple[int, int], shown: tuple[int, ...]) -> Outcome:
     """symmetric, asymmetric: (order of the tensor, highest s that is compared); shown: the s whose polygons are drawn."""
     cases = []
-    for (order, highest), same, name in ((symmetric, True, "one matrix"), (asymmetric, False, "a matrix for each slot")):
+    for (order, highest), same, name in (
+        (symmetric, True, "one matrix"),
+        (asymmetric, False, "a matrix for each slot"),
+    ):
         problem = CPDecomposition(order, same)
         series = expand(problem, highest)
         cases.append(Case(f"{name}, order {order}", problem, series, tuple(s for s in shown if s <= highest)))
@@ -43,7 +47,7 @@ def draw(symmetric: tuple[int, int], asymmetric: tuple[int, int], shown: tuple[i
         f"Rows: {cases[0].name}, and {cases[1].name}. Left: the leading monomials p^q H^n of Y_s, as computed from all its terms "
         "(filled) and as the theorem has them (rings), over n and the number of squares D, with q beside each; crosses mark "
         "what the theorem says is absent. Their polygon has the vertices A, B, E, or A to E. Right: the exponents of H and of "
-        "1/sigma^2, with p = L, at which each vertex leads; walls between them are the edges, and the point where all meet is "
+        "sigma^2, with p = L, at which each vertex leads; walls between them are the edges, and the point where all meet is "
         "the full problem."
     )
     return Outcome((Picture("polygons", _canvas(cases), words),), tuple(verdicts))
@@ -53,7 +57,9 @@ def _fronts(case: Case) -> Verdict:
     """The computed fronts are those of the theorem, for every s that was reached."""
     order, symmetric = case.problem.order, case.problem.symmetric
     wrong = [
-        s for s in range(case.series.order + 1) if case.series.pareto(s) != set(identity_front(order, symmetric, s).values())
+        s
+        for s in range(case.series.order + 1)
+        if case.series.pareto(s) != set(identity_front(order, symmetric, s).values())
     ]
     points = sum(len(case.series.pareto(s)) for s in range(case.series.order + 1))
     found = f"all {points} leading monomials" if not wrong else f"not those of s = {', '.join(map(str, wrong))}"
@@ -71,9 +77,8 @@ def _cones(case: Case) -> Verdict:
         mine = atlas.regimes[atlas.fan.closure(atlas.fan.locate(a))].name
         agree = agree and partners.setdefault(known.regime.name, mine) == mine
     agree = agree and len(set(partners.values())) == len(partners)
-    sentence = (
-        f"{len(atlas.regimes)} cones of the fan of Y_1 .. Y_{case.series.order}, {len(regimes(case.problem))} faces of the theorem"
-    )
+    faces = len(regimes(case.problem))
+    sentence = f"{len(atlas.regimes)} cones of the fan of Y_1 .. Y_{case.series.order}, {faces} faces of the theorem"
     return Verdict(f"{case.name}: faces", 0.0 if agree else None, None, None, agree, sentence)
 
 
@@ -111,12 +116,8 @@ def _draw_polygon(axes: Axes, case: Case, s: int) -> None:
     order, symmetric = case.problem.order, case.problem.symmetric
     theorem = identity_front(order, symmetric, s)
     computed = {squares(order, s, e): e for e in case.series.pareto(s)}
-    corners = {
-        name: place
-        for name, place in _vertices(s, symmetric).items()
-        if place in theorem
-    }
-    outline = np.array([place for place in dict.fromkeys(corners.values())] + [next(iter(corners.values()))], dtype=float)
+    corners = {name: place for name, place in _vertices(s, symmetric).items() if place in theorem}
+    outline = np.array([*dict.fromkeys(corners.values()), next(iter(corners.values()))], dtype=float)
     axes.fill(*outline.T, color=COLORS[4], alpha=0.25, lw=0)
     axes.plot(*outline.T, color=COLORS[0], lw=1.0)
     absent = [(n, d) for d in range(s + 2) for n in range(1, d + 2) if (n, d) not in theorem]
@@ -125,12 +126,22 @@ def _draw_polygon(axes: Axes, case: Case, s: int) -> None:
     axes.plot(*np.array(list(theorem)).T, "o", mfc="none", mec=COLORS[1], ms=8, ls="none")
     axes.plot(*np.array(list(computed)).T, "o", color=COLORS[0], ms=3.5, ls="none")
     for (n, d), exponent in computed.items():
-        axes.annotate(str(exponent[0]), (n, d), xytext=(5, -9), textcoords="offset points", fontsize=6.5, color="#555555")
+        axes.annotate(
+            str(exponent[0]), (n, d), xytext=(5, -9), textcoords="offset points", fontsize=6.5, color="#555555"
+        )
     together: dict[tuple[int, int], list[str]] = {}
     for name, place in corners.items():
         together.setdefault(place, []).append(name)
     for place, names in together.items():
-        axes.annotate("=".join(names), place, xytext=(-12, 5), textcoords="offset points", fontsize=9, fontweight="bold")
+        axes.annotate(
+            "=".join(names),
+            place,
+            xytext=(-3, 5),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+            fontweight="bold",
+        )
     axes.set(
         xlim=(0.3, s + 2.7),
         ylim=(-0.7, s + 1.8),
@@ -157,62 +168,42 @@ def squares(order: int, s: int, exponent: Exponent) -> tuple[int, int]:
 
 
 def draw_scalings(axes: Axes, problem: CPDecomposition) -> None:
-    """The regime of every scaling p = L, H = L^h, sigma2 = L^-w over (h, w); those without a single time scale are hatched."""
+    """The vertex that leads at p = L, H = L^h, sigma2 = L^v over (h, v); gray and hatched where no single time scale holds."""
+    atlas = survey(problem)
     widest, faintest = extent(problem)
-    heights = np.linspace(0, widest, RESOLUTION + 1)[1:] - widest / (2 * RESOLUTION)
-    depths = np.linspace(-1, faintest, RESOLUTION + 1)[1:] - (1 + faintest) / (2 * RESOLUTION)
-    found: dict[str, int] = {}
-    lawless: set[str] = set()
-    cells = np.zeros((depths.size, heights.size), dtype=int)
-    for column, h in enumerate(heights):
-        for row, w in enumerate(depths):
-            regime = classify(problem, exponents={"p": 1.0, "H": float(h), "sigma2": float(-w)}).regime
-            cells[row, column] = found.setdefault(regime.name, len(found))
-            if isinstance(regime.time_scale, NoTimeScale):
-                lawless.add(regime.name)
-    _paint(axes, heights, depths, cells, found, lawless)
-    axes.set(xlabel=r"$h$,  $H = p^h$", ylabel=r"$w$,  $\sigma^2 = p^{-w}$")
+    h, v = np.linspace(0, widest, RESOLUTION), np.linspace(-faintest, 1, RESOLUTION)
+    scalings = np.stack(np.broadcast_arrays(1.0, h[None, :], v[:, None]), axis=-1)
+    sums = np.array(
+        [np.sum(leaders, axis=0) for leaders in atlas.fan.leaders]
+    )  # who leads every Y_s leads their product
+    leading = np.argmax(scalings @ sums.T, axis=-1)
+    for face, regime in atlas.regimes.items():
+        if len(face) > 1:
+            continue
+        here = leading == min(face)
+        lawless = isinstance(regime.time_scale, NoTimeScale)
+        if not here.any():
+            continue
+        color = "#bbbbbb" if lawless else SHADES[regime.name]
+        filled = axes.contourf(
+            h, v, here, levels=(0.5, 1.5), colors=[color], alpha=0.45, hatches=["////" if lawless else None]
+        )
+        filled.set_edgecolor("#777777")
+        filled.set_linewidth(0.0)
+        axes.contour(h, v, here, levels=(0.5,), colors="#444444", linewidths=0.6)
+        if not lawless:
+            rows, columns = np.nonzero(here)
+            place = (h[columns].mean(), v[rows].mean())
+            axes.annotate(regime.name, place, ha="center", va="center", fontsize=10, fontweight="bold")
+    axes.set(xlabel=r"$h$,  $H = p^h$", ylabel=r"$v$,  $\sigma^2 = p^v$")
     axes.grid(False)
-
-
-def _paint(
-    axes: Axes, heights: np.ndarray, depths: np.ndarray, cells: np.ndarray, found: Mapping[str, int], lawless: set[str]
-) -> None:
-    shades = {"A": COLORS[5], "B": COLORS[1], "C": COLORS[3], "D": COLORS[2], "E": COLORS[4]}
-    for name, index in found.items():
-        here = np.where(cells == index, 1.0, np.nan)
-        if not np.isfinite(here).sum() or "-" in name:  # walls hit by a grid point
-            continue
-        color = "#bbbbbb" if name in lawless else shades.get(name, "#dddddd")
-        axes.contourf(
-            heights,
-            depths,
-            np.where(cells == index, 1.0, 0.0),
-            levels=(0.5, 1.5),
-            colors=[color],
-            alpha=0.45,
-            hatches=["////" if name in lawless else None],
-        )
-        axes.contour(heights, depths, np.where(cells == index, 1.0, 0.0), levels=(0.5,), colors="#444444", linewidths=0.6)
-        rows, columns = np.nonzero(cells == index)
-        if name in lawless:
-            continue
-        middle = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
-        axes.annotate(
-            name, (heights[columns[middle]], depths[rows[middle]]), ha="center", va="center", fontsize=10, fontweight="bold"
-        )
-
-
-def faces_of(atlas: Atlas) -> int:
-    """The number of cones of all dimensions."""
-    return len(atlas.regimes)
 
 
 FIGURE = Figure(
     name="pareto-polygons",
     title="Leading monomials: polygons from the exact series, and the theorem",
-    claim="The leading monomials of Y_s, computed from all its terms, are those of the theorem: a triangle A-B-E for one matrix and "
-    "even order, a pentagon A-B-C-D-E for a matrix in each slot; the cones of the fan of the series are its faces.",
+    claim="The leading monomials of Y_s, computed from all its terms, are those of the theorem: a triangle A-B-E for one matrix "
+    "and even order, a pentagon A-B-C-D-E for a matrix in each slot; the cones of the fan of the series are its faces.",
     sources=("YGG26v2",),
     quick={"symmetric": (2, 4), "asymmetric": (3, 4), "shown": (3, 4)},
     full={"symmetric": (4, 4), "asymmetric": (3, 5), "shown": (3, 4)},

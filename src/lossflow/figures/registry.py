@@ -10,7 +10,11 @@ from lossflow.figures.figure import Figure
 MODULES: dict[str, str] = {
     "diagrams": "lossflow.figures.diagrams",
     "matrix": "lossflow.figures.matrix",
+    "odd-order-fronts": "lossflow.figures.odd_order_fronts",
+    "pareto-polygons": "lossflow.figures.pareto_polygons",
     "three-roads": "lossflow.figures.three_roads",
+    "series-vs-simulation": "lossflow.figures.series_vs_simulation",
+    "modular-addition": "lossflow.figures.modular_addition",
 }
 
 

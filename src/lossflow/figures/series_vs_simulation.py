@@ -1,4 +1,4 @@
-"""Seven small problems: their exact power series, summed in three ways, against simulation, as far as each sum can be believed."""
+"""Small problems of every kind: their exact series, summed in three ways, against simulation, as far as each is believed."""
 
 from __future__ import annotations
 
@@ -66,10 +66,11 @@ def draw(
         gaps[name] = dict(zip(sums, compare(experiments[name], *found).gaps, strict=True))
     verdicts = [verdict_of(f"{name}, {each}", gap) for name, by_sum in gaps.items() for each, gap in by_sum.items()]
     words = (
-        f"Loss over time of {len(problems)} problems at small sizes: the mean of {runs} runs of gradient flow (points, one standard "
-        f"error) and the exact series of order {order} at the same finite sizes, summed in {len(sums)} ways (lines, with their "
-        "truncation error as a band). A triangle on the time axis marks the end of the stretch over which a sum claims an error below "
-        f"{BELIEVED:.0%}; there the points lie on the line. Beyond it the line is pale, and it stops where the error reaches the sum."
+        f"Loss over time of {len(problems)} problems at small sizes: the mean of {runs} runs of gradient flow (points, one "
+        f"standard error) and the exact series of order {order} at the same finite sizes, summed in {len(sums)} ways (lines, "
+        "with their truncation error as a band). A triangle on the time axis marks the end of the stretch over which a sum "
+        f"claims an error below {BELIEVED:.0%}; there the points lie on the line. Beyond it the line is pale, and it stops "
+        "where the error reaches the sum."
     )
     return Outcome((Picture("curves", _canvas(experiments, gaps), words),), tuple(verdicts))
 
@@ -148,8 +149,8 @@ LAST_TIMES: Mapping[str, float] = {
 FIGURE = Figure(
     name="series-vs-simulation",
     title="The exact finite-size series against simulation",
-    claim="At small finite sizes the exact power series of the mean loss, summed by Taylor, Pade or Borel-Pade, agrees with the mean of "
-    "simulated gradient flows up to the time at which its own error estimate ends it, for targets and data of every kind.",
+    claim="At small finite sizes the exact power series of the mean loss, summed by Taylor, Pade or Borel-Pade, agrees with the "
+    "mean of simulated gradient flows up to the time at which its own error estimate ends it, for targets and data of all kinds.",
     sources=("YGG26v2",),
     quick={
         "problems": SIZES,

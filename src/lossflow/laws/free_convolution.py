@@ -68,7 +68,7 @@ class FreeConvolution(Description):
         return TailIntegrals(*np.vectorize(self._above, otypes=[float] * 5)(b))
 
     def derivatives(self, b: npt.ArrayLike) -> TailIntegrals:
-        """Derivatives of `above(b)` by the variance at fixed b, exact: Burgers' equation dg/dvariance = -g dg/dx. b: any shape."""
+        """Derivatives of `above(b)` by the variance at fixed b, exact by dg/dvariance = -g dg/dx (Burgers). b: any shape."""
         return TailIntegrals(*np.vectorize(self._derivatives, otypes=[float] * 5)(b))
 
     def edges(self) -> Array:

@@ -10,7 +10,6 @@ import cmath
 import math
 from typing import NamedTuple
 
-
 SMALL = 0.3  # |w| below which log(1 - w) is left to its series: the three terms taken off it would cost 1/|w|^3 of its digits
 TINY = 1e-17
 NEGLIGIBLE = 3e-16  # relative change that ends an iteration
@@ -59,10 +58,8 @@ def transform(x: float, xi: float, k: float) -> complex:
         w = g / k
         inverse = 1.0 / (1.0 - w)
         slope = -1.0 / (g * g) + xi + inverse * inverse / k
-        if abs(w) < 0.5:
-            wrong = 1.0 / g + xi * g + w * inverse - (x - 1.0)
-        else:
-            wrong = 1.0 / g + xi * g + inverse - x
+        others = 1.0 / g + xi * g
+        wrong = others + w * inverse - (x - 1.0) if abs(w) < 0.5 else others + inverse - x
         step = wrong / slope
         if not abs(step) < 1e-3 * abs(g.imag):
             break
@@ -139,6 +136,8 @@ def tails(b: float, xi: float, k: float) -> Tails:
         turn = -math.pi if g.real < 0.0 else 0.0
     far = math.atan2(-g.imag, -g.real) if g.imag != 0.0 else (math.pi if g.real > 0.0 else 0.0)  # arg(-g) in [0, pi]
     xg = xi * g2
+    v = 1.0 / w
+    p1v = q1v = complex(0.0, 0.0)
     if size < SMALL:
         q2 = log_remainder(w)
         w3r = w * w * w * r
@@ -153,7 +152,6 @@ def tails(b: float, xi: float, k: float) -> Tails:
         quarter = xi * k * k * k * s2
     else:
         if size > 1.0:
-            v = 1.0 / w
             if abs(v) < SMALL:
                 s1v = v * v * v / (1.0 - v)
                 q2v = log_remainder(v)
@@ -176,7 +174,6 @@ def tails(b: float, xi: float, k: float) -> Tails:
         cube = -0.5 * (1.0 - k) * g2 + k * k * k * (3.0 * log1 + wr + 2.0 * w) + 0.25 * xg * g2
     gy = 1.0 + k * w * r
     if size > 1.0:
-        v = 1.0 / w
         gy = (1.0 - k) - k * v / (1.0 - v)
         y = gy * v / k
         rv = v / (1.0 - v)
@@ -218,7 +215,9 @@ def mean_above(b: float, xi: float, k: float) -> float:
     log1 = _log(1.0 - w)
     x = 1.0 / g + xi * g + r
     q1 = log_remainder(w) - 0.5 * w * w if abs(w) < SMALL else log1 + w
-    squares = k * r + 2.0 * (complex(0.0, turn) - log1) - 1.0 / g + 2.0 * xi * (g - k * k * q1) + xi * xi * g * g * g / 3.0
+    squares = (
+        k * r + 2.0 * (complex(0.0, turn) - log1) - 1.0 / g + 2.0 * xi * (g - k * k * q1) + xi * xi * g * g * g / 3.0
+    )
     return (g * x * x - squares).imag / (2.0 * math.pi)
 
 

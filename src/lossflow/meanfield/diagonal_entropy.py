@@ -34,7 +34,7 @@ STEP = 3.0  # longest step of the search, in log tau and log theta
 TOLERANCE = 1e-13  # of both equations, relative
 ACCEPTED = 1e-11  # where rounding keeps the residual from falling further
 MOST_STEPS = 200
-FAR = 300.0  # of log tau and log theta, where squares begin to leave double precision
+FAR = 340.0  # of log tau and log theta, where squares begin to leave double precision
 NARROW = 1e-15  # width of a bracket that cannot be halved any more
 
 
@@ -174,6 +174,10 @@ def _nodes(link: Link, component: Component, tau: float, theta: float) -> Nodes:
     up = link.plus / 2 * growth
     down = link.minus / 2 / growth if link.minus else 0.0
     beta, slope = up - down, up + down
+    near = np.abs(xi) < 1  # where the difference may be far smaller than both terms
+    if near.any():
+        small = xi[near]
+        beta[near] = link.start + link.plus / 2 * np.expm1(small) - link.minus / 2 * np.expm1(-small)
     u = (link.gain(center, eta, beta) + half * eta) / deviation
     density = (2 if even else 1) * weight / (math.sqrt(2 * math.pi) * deviation)
     mass = density * (radius * WEIGHTS).ravel() * np.exp(-u * u / 2) * (slope + half)
@@ -319,8 +323,8 @@ def _inner(problem: _Equations, log_tau: float, log_h: float) -> tuple[float, No
     for _ in range(MOST_STEPS):
         nodes, balance = problem.at(np.array([log_tau, log_tau - log_h]))
         value = float(balance.residual[1])
-        if abs(value) < TOLERANCE or high - low < NARROW * (1 + abs(low)):
-            break
+        if abs(value) < TOLERANCE or high - low < NARROW * (1 + abs(low)) or (abs(log_tau) > FAR and value * log_tau > 0):
+            break  # where tau runs away, the sign of the other equation is known all the same
         low, high = (log_tau, high) if value > 0 else (low, log_tau)
         log_tau = _next(log_tau, value, float(balance.jacobian[1].sum()), low, high)
     return log_tau, nodes, balance

@@ -21,13 +21,17 @@ SMALLEST_LOG = -690.0  # e^-690 is the smallest tau that is looked for
 
 
 class Averages(NamedTuple):
-    """At given tau and T: E(beta - beta*)^2, E|beta|, E beta^2, P(beta != 0) and P(beta = 0)."""
+    """At given tau and T: E(beta - beta*)^2, E|beta|, E beta^2, P(beta != 0), P(beta = 0), and `change` = mse - tau^2.
+
+    The change is what the threshold does to the error; near least squares it is far smaller than both of its terms.
+    """
 
     mse: float
     l1: float
     l2: float
     active: float
     idle: float
+    change: float
 
 
 class Thresholded(NamedTuple):
@@ -41,7 +45,7 @@ class Thresholded(NamedTuple):
 
 def averages(components: Iterable[Component], tau: float, threshold: float, one_sided: bool) -> Averages:
     """The averages over beta* ~ components and Z, in closed form. tau, threshold >= 0."""
-    sums = [0.0] * 5
+    sums = [0.0] * len(Averages._fields)
     for weight, mean, variance in components:
         for k, term in enumerate(_of_one(mean, variance, tau, threshold, one_sided)):
             sums[k] += weight * term
@@ -53,23 +57,26 @@ def _of_one(mean: float, variance: float, tau: float, threshold: float, one_side
     deviation = math.sqrt(variance + tau * tau)
     if not deviation:
         beta = max(mean - threshold, 0.0) - (0.0 if one_sided else max(-mean - threshold, 0.0))
-        return Averages((beta - mean) ** 2, abs(beta), beta * beta, float(beta != 0), float(beta == 0))
+        return Averages((beta - mean) ** 2, abs(beta), beta * beta, float(beta != 0), float(beta == 0), (beta - mean) ** 2)
     known = tau / deviation
     pull, spread = known * tau, variance * known * known
     up, down = (threshold - mean) / deviation, -math.inf
     mse = _square(-threshold, pull, up, math.inf) + spread
     active, first, second = _moments(up, math.inf)
+    signed = first  # E[+-u; beta != 0], with the sign of beta
     l1 = deviation * (first - up * active)
     l2 = deviation**2 * (second - 2 * up * first + up * up * active)
     if not one_sided:
         down = (-threshold - mean) / deviation
         mse += _square(threshold, pull, -math.inf, down)
         below, first, second = _moments(-math.inf, down)
+        signed -= first
         l1 += deviation * (down * below - first)
         l2 += deviation**2 * (second - 2 * down * first + down * down * below)
         active += below
-    mse += _square(mean, variance / deviation, down, up)
-    return Averages(mse, l1, l2, active, _square(1.0, 0.0, down, up))
+    missed = _square(mean, variance / deviation, down, up)
+    change = threshold * (threshold * active - 2 * pull * signed) + missed - _square(0.0, pull, down, up)
+    return Averages(mse + missed, l1, l2, active, _square(1.0, 0.0, down, up), change)
 
 
 def _square(constant: float, slope: float, low: float, high: float) -> float:
@@ -113,8 +120,9 @@ def solve(
 
     def excess(log_tau: float) -> float:
         tau = math.exp(log_tau)
-        mse = averages(components, tau, threshold(tau), one_sided).mse
-        return math.log((noise + mse) / delta) - 2 * log_tau
+        found = averages(components, tau, threshold(tau), one_sided)
+        excess = (noise + found.change + (1 - delta) * tau**2) / (delta * tau**2)
+        return math.log1p(excess) if excess > -0.5 else math.log((noise + found.mse) / delta) - 2 * log_tau
 
     power = math.fsum(c.weight * (c.mean**2 + c.variance) for c in components)
     tau = math.exp(falling_root(excess, math.log((noise + power) / delta) / 2))

@@ -114,7 +114,7 @@ def _thresholded(problem: DiagonalLinear, components: Sequence[Component], one_s
         return _least_squares(problem, theta=_inverse(1 - 1 / delta) if problem.weight_decay else 0.0, rate=0.0)
     found = solve(components, delta, noise, penalty, one_sided)
     theta = _inverse(found.slack) if problem.weight_decay else 0.0
-    mse, l1, l2, active, _ = found.averages
+    mse, l1, l2, *_ = found.averages
     balance = abs((noise + mse) / (delta * found.tau**2) - 1)
     loss = delta * (found.tau * found.slack) ** 2 / 2
     return End(loss, mse, l1, l2, found.tau, theta, 0.0, balance)
@@ -136,7 +136,7 @@ def _without_negatives(problem: DiagonalLinear, components: Sequence[Component])
     if delta > 0.5:  # else the errors of half of the coordinates are too many for any tau
         found = solve(components, delta, noise, 0.0, one_sided=True, free=True)
         if found.slack > 0:
-            mse, l1, l2, _, _ = found.averages
+            mse, l1, l2, *_ = found.averages
             balance = abs((noise + mse) / (delta * found.tau**2) - 1)
             return End(delta * (found.tau * found.slack) ** 2 / 2, mse, l1, l2, found.tau, 0.0, 0.0, balance)
     return _interpolator(problem, components)

@@ -133,7 +133,7 @@ def _binary(loss: AbstractLoss, labels: AbstractLabels, C: float, m: float, Q: f
     slope, rest = (m / C, max(Q - m**2 / C, 0.0)) if C > 0 else (0.0, Q)
 
     def integrand(x: Array) -> Array:
-        w, total = math.sqrt(C) * x, np.zeros((5, *x.shape))
+        w, parts = math.sqrt(C) * x, []  # of the two labels apart: their sum may cancel
         shift = tilt(labels, slope * w, rest)
         for y in (1.0, -1.0):
             r = proximal(loss, w, np.full_like(w, y), V)
@@ -143,10 +143,10 @@ def _binary(loss: AbstractLoss, labels: AbstractLabels, C: float, m: float, Q: f
             ell, bend = loss.slope(r, np.full_like(w, y)), loss.curvature(r, np.full_like(w, y))
             teacher = slope * w * weight + y * shift
             value = loss.value(r, np.full_like(w, y))
-            total += [weight * bend / (1 + V * bend), weight * ell**2, teacher * ell, weight * w * ell, weight * value]
-        return total
+            parts.append([weight * bend / (1 + V * bend), weight * ell**2, teacher * ell, weight * w * ell, weight * value])
+        return np.array(parts)
 
-    return Averages(*map(float, average(integrand)))
+    return Averages(*map(float, average(integrand).sum(axis=0)))
 
 
 def error(loss: AbstractLoss, labels: AbstractLabels, C: float, m: float, Q: float, V: float) -> float:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 
 EDGE = 2.0**-40  # points on the border of the unit cube would be infinite as Gaussians
-DROPPED = 1e-7  # of a variance: what is left below it, given the past, is rounding (mean_field.md section 7.2)
+TRUNCATED = 1e-6  # of the largest singular value: covariances that are known to rounding resolve directions down to it
+CONDITIONED = 1e-3  # reciprocal condition number of a triangle in which substitution is as good as the pseudo-inverse
+NOISE_FLOOR = 4.0  # times truncated^2 per variable: below it a pivot may be what truncation left
 
 
 class Points:
@@ -102,21 +104,24 @@ class Conditioning:
     """A growing Gaussian vector,  w_i = sum_j V_ij zeta_j,  zeta independent standard Gaussian:  Cov(w) = V V^T.
 
     A new variable with covariances s to the old ones and variance q has  v = V^+ s  and  p^2 = q - |v|^2;  it takes a new zeta
-    of weight p unless p^2 < dropped q: kernels of smooth processes are numerically of low rank (10 of 100 variables), and small
-    pivots that are kept turn rounding into large directions.
-    size: how many variables at most. truncated: None where the covariances are exact up to rounding; V^+ is then the
-    substitution in the rows that brought a zeta, which is triangular. Where they are noisy, the pseudo-inverse of V without
-    the singular values below `truncated` of the largest; `dropped` must exceed truncated^2 times the number of variables, or what
-    was truncated comes back as a new zeta in every row.
+    of weight p unless p^2 is what truncation left. Kernels of smooth processes are numerically of low rank (10 of 100 variables).
+    A triangular factor then extrapolates from the few variables that brought a zeta, which are close together, and turns
+    rounding into errors of order one; the pseudo-inverse of the whole V, rows in units of their deviation, without
+    singular values below `truncated` of the largest, does not. Where the triangle is well conditioned both are the same, and
+    substitution in it is used.
+    size: how many variables at most. truncated: about the noise of the covariances to the power 1/2; errors of covariances are
+    of its order.
     docs/theory/mean_field.md section 7.2; docs/theory/diagonal.md section 4.
     """
 
-    def __init__(self, size: int, dropped: float = DROPPED, truncated: float | None = None) -> None:
-        self.dropped, self.truncated = dropped, truncated
+    def __init__(self, size: int, truncated: float = TRUNCATED) -> None:
+        self.truncated = truncated
         self.count = self.rank = 0
         self._factor = np.zeros((size, 8))
         self._triangle = np.zeros((8, 8))
+        self._weights = np.zeros(size)  # one over the deviation of each variable
         self._origins: list[int] = []  # the variable that brought each zeta
+        self._conditioned = True
 
     @property
     def factor(self) -> Array:
@@ -130,25 +135,33 @@ class Conditioning:
         """
         v = self._solve(covariances) if self.rank else np.zeros(0)
         left = variance - float(v @ v)
-        new = variance > 0 and left > self.dropped * variance
+        new = variance > 0 and left > NOISE_FLOOR * self.truncated**2 * (self.count + 1) * variance
         if new and self.rank == self._factor.shape[1]:
             self._factor = np.concatenate([self._factor, np.zeros_like(self._factor)], axis=1)
             self._triangle = np.pad(self._triangle, (0, self.rank))
         self._factor[self.count, : self.rank] = v
+        self._weights[self.count] = 1 / np.sqrt(variance) if variance > 0 else 0.0
         if new:
             self._factor[self.count, self.rank] = np.sqrt(left)
-            self._triangle[self.rank] = self._factor[self.count, : len(self._triangle)]
+            self._triangle[self.rank] = self._factor[self.count, : len(self._triangle)] * self._weights[self.count]
             self._origins.append(self.count)
             self.rank += 1
+            self._conditioned = self._is_conditioned()
         self.count += 1
         return new
 
     def _solve(self, s: Array) -> Array:
-        if self.truncated is None:
+        weighted = s * self._weights[: self.count]
+        if self._conditioned:
             from scipy.linalg import solve_triangular
 
             triangle = self._triangle[: self.rank, : self.rank]
-            return solve_triangular(triangle, s[self._origins], lower=True, check_finite=False)
-        left, singular, right = np.linalg.svd(self.factor, full_matrices=False)
+            return solve_triangular(triangle, weighted[self._origins], lower=True, check_finite=False)
+        left, singular, right = np.linalg.svd(self.factor * self._weights[: self.count, None], full_matrices=False)
         kept = singular > self.truncated * singular[0]
-        return (left[:, kept].T @ s / singular[kept]) @ right[kept]
+        return (left[:, kept].T @ weighted / singular[kept]) @ right[kept]
+
+    def _is_conditioned(self) -> bool:
+        from scipy.linalg.lapack import dtrcon
+
+        return dtrcon(self._triangle[: self.rank, : self.rank].T, uplo="U")[0] > CONDITIONED

@@ -28,12 +28,13 @@ from lossflow.problems.penalties import L1
 from lossflow.trajectory import COMPLETE, EndState, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     Array = npt.NDArray[np.float64]
 
-WARM_UP = 400  # damped rounds before Newton's method
-SETTLED = 1e-4  # relative change of a round, at which Newton's method takes over
+STAGES = ((0.1, 30), (1e-3, 200), (1e-5, 500))  # relative change of a damped round, and most rounds, before Newton's method
 EXACT = 1e-11  # relative residual of the fixed point, at which it counts as found
 FARTHEST = 1e12  # a norm beyond it counts as infinite
 
@@ -71,52 +72,66 @@ def solve(
 ) -> Point | None:
     """The fixed point for convex `loss`; None where none was found, as where the norm has no bound.
 
-    decay: lambda >= 0; strength: s >= 0 of the L1 penalty; Q: the teacher's variance. Approached from strong decay, which makes every
-    problem easy. docs/theory/mean_field.md section 6.3 [NI26v2].
+    decay: lambda >= 0; strength: s >= 0 of the L1 penalty; Q: the teacher's variance. docs/theory/mean_field.md section 6.3 [NI26v2].
     """
-    point = Point(1 / (delta * (1 + decay)), 1.0, 0.5)
-    for weaker in (0.1, 0.01, 1e-3, 1e-4):
-        if weaker > max(decay, 1e-5):
-            eased = _settle(loss, labels, delta, weaker, strength, Q, point)
-            point = eased or point
-    return _settle(loss, labels, delta, decay, strength, Q, point)
+    start = Point(1 / (delta * (1 + decay)), 1.0, 0.5)
+    for stages in (STAGES[:1], STAGES):  # at once, or else step by step from strong decay, which makes every problem easy
+        point = start
+        for weaker in (1.0, 0.1, 0.01, 1e-3, 1e-4) if stages is STAGES else ():
+            if weaker > max(10 * decay, 1e-5):
+                point = _settle(loss, labels, delta, weaker, strength, Q, point, STAGES[:1]) or point
+        found = _settle(loss, labels, delta, decay, strength, Q, point, stages)
+        if found is not None:
+            return found
+    return None
 
 
 def _settle(
-    loss: AbstractLoss, labels: AbstractLabels, delta: float, decay: float, strength: float, Q: float, point: Point
+    loss: AbstractLoss, labels: AbstractLabels, delta: float, decay: float, strength: float, Q: float, point: Point,
+    stages: tuple[tuple[float, int], ...],
 ) -> Point | None:
-    """Damped rounds, then Newton's method in (log V, log C, m/sqrt C)."""
+    """Damped rounds until they settle a little, then Newton's method; where that fails, more rounds."""
+
+    def turn(at: Point) -> Point:
+        return _round(loss, labels, delta, decay, strength, Q, at)
+
+    if delta == math.inf and turn(Point(0.0, 0.0, 0.0)).C < 1e-28:
+        return Point(0.0, 0.0, 0.0)  # nothing can be learned
+    for settled, rounds in stages:
+        for _ in range(rounds):
+            new = turn(point)
+            if not all(map(math.isfinite, new)) or new.C > FARTHEST:
+                return None
+            change = max(abs(new.V - point.V) / (new.V + 1e-300), abs(new.C / point.C - 1), abs(new.m - point.m) / math.sqrt(new.C))
+            point = Point(*(0.5 * (a + b) for a, b in zip(point, new, strict=True)))
+            if change < settled:
+                break
+        found = _newton(turn, point, Q)
+        if found is not None:
+            return found
+    return None
+
+
+def _newton(turn: Callable[[Point], Point], point: Point, Q: float) -> Point | None:
+    """The zero of turn(point) - point, in log V, log C and the cosine."""
     from scipy.optimize import root
 
-    for _ in range(WARM_UP):
-        new = _round(loss, labels, delta, decay, strength, Q, point)
-        if not all(map(math.isfinite, new)) or new.C > FARTHEST:
-            return None
-        change = max(abs(new.V - point.V) / (new.V + 1e-300), abs(new.C - point.C) / (new.C + 1e-12), abs(new.m - point.m))
-        point = Point(*(0.5 * (a + b) for a, b in zip(point, new, strict=True)))
-        if change < SETTLED:
-            break
-    if point.V == 0 or point.C < 1e-12:  # the population, or weights that vanish: rounds alone are as exact
-        for _ in range(WARM_UP):
-            point = _round(loss, labels, delta, decay, strength, Q, point)
-        new = _round(loss, labels, delta, decay, strength, Q, point)
-        gap = max(abs(a - b) for a, b in zip(new, point, strict=True))
-        return new if gap < EXACT else None
+    def read(x: Array) -> Point:
+        C = math.exp(min(max(float(x[0]), -600.0), 60.0))
+        V = math.exp(min(max(float(x[2]), -600.0), 60.0)) if x.size > 2 else 0.0
+        return Point(V, C, math.sqrt(C * Q) * min(max(float(x[1]), -1.0), 1.0))
 
     def gaps(x: Array) -> Array:
-        V, C = math.exp(min(x[0], 50.0)), math.exp(min(x[1], 50.0))
-        m = math.sqrt(C * Q) * math.tanh(x[2])
-        new = _round(loss, labels, delta, decay, strength, Q, Point(V, C, m))
-        return np.array([math.log(new.V / V), math.log(max(new.C, 1e-300) / C), (new.m - m) / math.sqrt(C)])
+        at = read(x)
+        new = turn(at)
+        found = [math.log(max(new.C, 1e-300) / at.C), new.m / math.sqrt(at.C * Q) - float(x[1])]
+        return np.array(found + ([math.log(max(new.V, 1e-300) / at.V)] if x.size > 2 else []))
 
-    cosine = min(max(point.m / math.sqrt(point.C * Q), -1 + 1e-15), 1 - 1e-15)
-    start = np.array([math.log(point.V), math.log(point.C), math.atanh(cosine)])
-    found = root(gaps, start, method="hybr", options={"xtol": 1e-14})
-    x = found.x
-    if not np.isfinite(x).all() or np.abs(gaps(x)).max() > EXACT or x[1] > math.log(FARTHEST):
+    start = [math.log(point.C), point.m / math.sqrt(point.C * Q)] + ([math.log(point.V)] if point.V else [])
+    x = root(gaps, np.array(start), method="hybr", options={"xtol": 1e-14, "maxfev": 100}).x
+    if not np.isfinite(x).all() or x[0] > math.log(FARTHEST) or np.abs(gaps(x)).max() > EXACT:
         return None
-    C = math.exp(x[1])
-    return Point(math.exp(x[0]), C, math.sqrt(C * Q) * math.tanh(x[2]))
+    return read(x)
 
 
 def _round(
@@ -159,7 +174,7 @@ def _finish(problem: GeneralizedLinear, point: Point | None, decay: float) -> En
 def _values(problem: GeneralizedLinear, loss: float, C: float, m: float) -> dict[str, float]:
     one = np.ones((1, 1))
     test = LinearModel(problem.loss, problem.labels).test(C * one, m * one, one)
-    return {"loss": loss, **test, "norm": C, "overlap": min(max(m / math.sqrt(C), -1.0), 1.0) if C > 0 else 0.0}
+    return {"loss": loss, **test, "norm": C, "overlap": min(max(m / math.sqrt(C), -1.0), 1.0) + 0.0 if C > 0 else 0.0}
 
 
 def _unknown(problem: GeneralizedLinear) -> dict[str, float]:
@@ -361,6 +376,4 @@ def _is_pointed(loss: AbstractLoss) -> bool:
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     Function = Callable[[Array], Array]

@@ -167,7 +167,7 @@ class GeneralInit(AbstractInit):
         return f"coefficients of both signs with kappa = |u0^2 - v0^2|/2 = {self.kappa:.6g} and beta0 = u0 v0 = {self.beta:.6g}"
 
 
-SMALLEST, LARGEST = 1e-200, 1e200  # of a0^2 and b0^2: beyond, products of two such numbers leave double precision
+SMALLEST, LARGEST = 1e-150, 1e150  # of a0^2 and b0^2: beyond, products of two such numbers leave double precision
 
 
 def _require_range(init: AbstractInit, square: float) -> None:

@@ -83,8 +83,9 @@ def linear_regression() -> DataProblem:
 def matrix_factorization() -> DataProblem:
     """loss = 1/(2N) sum_n |U V^T x_n - A B^T x_n - noise_n|^2,  U: p x H, V: d x H, A: p x R, B: d x R.
 
-    The matrix A B^T is factorized from N noisy looks at it; each of the p outputs has its own noise. Sizes: d (inputs), p (outputs), H, R (ranks), N; variances:
-    sigma2 (of U and V), teacher2 (of A and B), noise2. docs/theory/diagrams.md section 5 [YGG26v2].
+    The matrix A B^T is factorized from N noisy looks at it; each of the p outputs has its own noise. Sizes: d (inputs), p
+    (outputs), H, R (ranks), N; variances: sigma2 (of U and V), teacher2 (of A and B), noise2.
+    docs/theory/diagrams.md section 5 [YGG26v2].
     """
     u, v = Tensor("u", ("p", "H")), Tensor("v", ("d", "H"))
     a = Tensor("teacher_a", ("p", "R"), variance="teacher2", learned=False)
@@ -217,8 +218,8 @@ def derived_sizes(sizes: Mapping[str, float], formulas: Mapping[str, tuple[float
         name = wrong[0]
         ratio, power = finite[name]
         raise InvalidInput(
-            f"{name} = {ratio:g} * d{f'^{power}' if power > 1 else ''} = {ratio * d**power:g} is not a whole number >= 1 at d = {d:g}; "
-            f"{_possible(finite, int(d))}"
+            f"{name} = {ratio:g} * d{f'^{power}' if power > 1 else ''} = {ratio * d**power:g} is not a whole number >= 1 "
+            f"at d = {d:g}; {_possible(finite, int(d))}"
         )
     return SizeMap({"d": d, **{name: float(_whole(formula, int(d)) or 0) for name, formula in finite.items()}})
 
@@ -247,7 +248,9 @@ def exact(value: float) -> Fraction:
 def linear_regression_diagrams(
     delta: float, noise_variance: float, weight_decay: float, init_variance: float, init_overlap: float
 ) -> ModelDiagrams:
-    """loss = 1/(2n) sum_i (x_i.(theta - theta*) - noise_i)^2, x_ij ~ N(0, 1/d), theta*_j ~ N(0, 1) independent; mse = |theta - theta*|^2/d.
+    """loss = 1/(2n) sum_i (x_i.(theta - theta*) - noise_i)^2,  x_ij ~ N(0, 1/d), theta*_j ~ N(0, 1), all independent.
+
+    Also mse = |theta - theta*|^2/d, norm = |theta|^2/d, and test_loss, the loss on a fresh sample.
 
     theta_0 and theta* are Gaussian, E theta_0^2 = init_variance, their cosine init_overlap: theta = v + c theta* with v learned,
     c = init_overlap sqrt(init_variance). Potential: d * loss + (weight_decay/2) |theta|^2. delta = inf: the population loss.
@@ -314,9 +317,7 @@ def diagonal_diagrams(
     return ModelDiagrams(potential, {"loss": loss, "mse": mse}, random)
 
 
-def _classes(
-    components: Sequence[tuple[float, float, float]], symmetric: bool
-) -> list[tuple[float, float, float]]:
+def _classes(components: Sequence[tuple[float, float, float]], symmetric: bool) -> list[tuple[float, float, float]]:
     """The components without repetition; means of either sign are one class where the start tells no sign from the other.
 
     (Turning the signs of a column of X and of its beta* and exchanging a and b in that coordinate changes no observable.)
@@ -329,9 +330,7 @@ def _classes(
 
 
 @lru_cache(maxsize=16)
-def quadratic_diagrams(
-    alpha: float, noise_variance: float, weight_decay: float, init_variance: float
-) -> ModelDiagrams:
+def quadratic_diagrams(alpha: float, noise_variance: float, weight_decay: float, init_variance: float) -> ModelDiagrams:
     """loss = 1/(4n) sum_k (Tr X_k (Z - Z*) - noise_k)^2, Z = W W^T, Z* = W* W*^T/m*, X_k GOE; mse = |Z - Z*|^2/d.
 
     Z is symmetric, so Tr X Z = sqrt(2/d) sum_ij G_ij Z_ij with independent G_ij ~ N(0, 1). The learned tensor is w = sqrt(m) W,

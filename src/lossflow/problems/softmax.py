@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 REPLICATES = 8  # independent scramblings of the points, for the standard error
 POINTS = 2**10  # of each
+HEAVY = 1.5  # the scatter of few scramblings is that much too small, as measured: rare ones are far off
 FEW = 4e5  # points of a product rule, up to which it replaces the sampled ones
 
 
@@ -128,7 +129,7 @@ class SoftmaxModel(AbstractRowModel):
     def test_uncertainty(self, norm: Array, overlap: Array, teacher: Array) -> dict[str, float]:
         """The standard errors of `test`, from independent scramblings of the points."""
         found = zip(("test_loss", "test_error"), self._averages(norm, overlap, teacher), strict=True)
-        return {name: float(values.std(ddof=1)) / math.sqrt(REPLICATES) for name, values in found}
+        return {name: HEAVY * float(values.std(ddof=1)) / math.sqrt(REPLICATES) for name, values in found}
 
     def _averages(self, norm: Array, overlap: Array, teacher: Array) -> tuple[Array, Array]:
         """Loss and error, for each replicate of the points.
@@ -149,15 +150,18 @@ class SoftmaxModel(AbstractRowModel):
         m = self.columns
         basis = np.linalg.svd(np.eye(m) - 1 / m)[0][:, : m - 1]
         root = square_root(basis.T @ teacher @ basis)
-        z = normal_points(2 * m - 3)
+        rule = product_rule(2 * m - 3, self.sharpness * math.sqrt(2 * float(np.linalg.norm(root, 2)) ** 2), FEW / 8)
+        z, weights = (normal_points(2 * m - 3), np.full(POINTS, 1 / POINTS)) if rule is None else rule
         s = z[..., : m - 1] @ root
-        p = softmax(np.moveaxis(self.sharpness * s @ basis.T, -1, 0))  # (m, replicates, points)
+        p = softmax(np.moveaxis(self.sharpness * s @ basis.T, -1, 0))  # (m, [replicates,] points)
         slope = overlap @ basis @ np.linalg.pinv(root @ root, hermitian=True)  # r | s ~ N(slope s, rest)
         scale = float(np.trace(norm)) or 1.0
-        rest = norm - slope @ (overlap @ basis).T + 1e-12 * scale * np.eye(m)  # where all r are equal, each class is as likely
+        rest = (
+            norm - slope @ (overlap @ basis).T + 1e-12 * scale * np.eye(m)
+        )  # where all r are equal, each class is as likely
         mean = s @ slope.T
-        right = sum(p[a] * largest_probability(mean, rest, a, z[..., m - 1 :]) for a in range(m))
-        return 1 - np.asarray(right).mean(axis=1)
+        right = sum((p[a] * largest_probability(mean, rest, a, z[..., m - 1 :]) for a in range(m)), np.zeros(()))
+        return np.broadcast_to(1 - right @ weights, REPLICATES)
 
     def _one_hot(self, r: Array, y: Array) -> Array:
         return (np.arange(self.columns).reshape(-1, *(1,) * np.ndim(y)) == y).astype(np.float64)
@@ -229,7 +233,7 @@ def softmax_moments(sharpness: float, teacher: bytes, m: int) -> Array:
     return np.broadcast_to((p * weights) @ p.T, (REPLICATES, m, m))
 
 
-def product_rule(dimension: int, deviation: float) -> tuple[Array, Array] | None:
+def product_rule(dimension: int, deviation: float, most: float = FEW) -> tuple[Array, Array] | None:
     """Points (points, dimension) and weights for N(0, 1): the trapezoidal rule in each direction, None for too many points.
 
     deviation: of the difference of two r. Softmax is analytic within pi/deviation of the real axis, so that this step makes the
@@ -237,7 +241,7 @@ def product_rule(dimension: int, deviation: float) -> tuple[Array, Array] | None
     """
     step = min(0.5, 0.65 / deviation) if deviation else 0.5
     half = math.ceil(7.5 / step)
-    if (2.0 * half + 1) ** dimension > FEW:
+    if (2.0 * half + 1) ** dimension > most:
         return None
     return _product_rule(dimension, half)
 

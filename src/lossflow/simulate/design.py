@@ -49,11 +49,14 @@ class Design(Description):
         far from it. The matrix is copied.
         """
         try:
-            matrix = np.array(X, dtype=np.float64, order="C")
-        except (TypeError, ValueError):
+            given = np.asarray(X)
+        except ValueError:  # rows of different lengths
             raise InvalidInput(f"a design is a matrix of real numbers (n, d), got {brief(X)}") from None
-        if np.iscomplexobj(X) or matrix.ndim != 2 or 0 in matrix.shape:
-            raise InvalidInput(f"a design is a matrix of real numbers (n, d), got the shape {np.shape(X)}")
+        if given.dtype.kind not in "iuf" or given.ndim != 2 or 0 in given.shape:
+            raise InvalidInput(
+                f"a design is a matrix of real numbers (n, d), got the shape {given.shape} with entries of type {given.dtype}"
+            )
+        matrix = np.array(given, dtype=np.float64, order="C")
         if not np.isfinite(matrix).all():
             row, column = np.argwhere(~np.isfinite(matrix))[0]
             raise InvalidInput(f"a design must be finite, got X[{row}, {column}] = {matrix[row, column]}")
@@ -86,7 +89,7 @@ class Design(Description):
 def _require_standard(X: Array) -> None:
     n, d = X.shape
     square = float(np.mean(X**2)) * d
-    if abs(square - 1) > SCALE + 6 * np.sqrt(2 / (n * d)):
+    if abs(square - 1) > min(0.5, SCALE + 6 * np.sqrt(2 / (n * d))):
         raise InvalidInput(
             f"the entries of a design must have mean 0 and variance 1/d; their mean square times d is {square:.4g}: {STANDARDIZE}"
         )

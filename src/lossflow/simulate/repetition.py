@@ -5,7 +5,7 @@ A piece depends on its number alone, so neither threads nor interruptions change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from threading import Event
 
@@ -28,14 +28,22 @@ class Interrupted(Exception):
     """A piece of work was told to stop."""
 
 
-def repeat(pieces: Sequence[int], work: Work, checkpoint: Checkpoint, label: str, at_most: int) -> dict[int, Record]:
+def repeat(
+    pieces: Sequence[int],
+    work: Work,
+    checkpoint: Checkpoint,
+    label: str,
+    at_most: int,
+    known: Mapping[int, Record] | None = None,
+) -> dict[int, Record]:
     """work(piece, tick) for every piece, in up to `at_most` threads. `tick` takes the share of the piece that was just done.
 
-    An interrupted call saves the pieces that are done; the same call goes on from there. The caller discards the checkpoint.
+    known: pieces that were done before. An interrupted call saves the pieces that are done; the same call goes on from there. The
+    caller discards the checkpoint.
     """
     from threadpoolctl import threadpool_limits
 
-    done = _load(checkpoint)
+    done = dict(_load(checkpoint) if known is None else known)
     waiting = [piece for piece in pieces if piece not in done]
     stop = Event()
     shares = [0.0] * len(waiting)

@@ -118,8 +118,9 @@ def _refined(
         return by_refined_steps(start(number), temperature, grid, level, times, stream, tick)
 
     pieces = list(range(3 * runs))
+    found: dict[int, Record] | None = None
     for finest in range(2, FINEST + 1):
-        found = repeat(pieces, work, checkpoint, f"simulating, step {_longest(grid, finest):.2g}", at_most)
+        found = repeat(pieces, work, checkpoint, f"simulating, step {_longest(grid, finest):.2g}", at_most, found)
         records: list[Record] = []
         changes: list[Record] = []
         for number in range(runs):

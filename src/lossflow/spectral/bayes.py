@@ -13,8 +13,8 @@ from lossflow.laws.tails import transform
 from lossflow.problems.quadratic import QuadraticNetwork
 from lossflow.trajectory import EndState, Status
 
-NODES = 64  # for each interval of the support, doubled until nothing changes
-MOST_NODES = 8192
+NODES = 48  # for each interval of the support, doubled until nothing changes
+MOST_NODES = 25000
 ROUNDING = 1e-13
 
 
@@ -57,20 +57,26 @@ def bayes_optimal(problem: QuadraticNetwork) -> EndState:
 def information(k: float, xi: float) -> float:
     """(4 pi^2/3) int rho_xi^3, the free Fisher information of the law, to about 1e-13.
 
-    Gauss-Legendre in theta on every interval of the support, x = center - radius cos theta, where rho is smooth.
+    Midpoints in theta on every interval of the support, x = center - radius cos theta: rho^3 sin theta is even and periodic, so
+    the rule converges like that of Gauss, and its nodes are free.
     """
     edges = FreeConvolution(k, xi).edges()
     total = 0.0
     for a, b in zip(edges[::2], edges[1::2], strict=True):
-        nodes, before = NODES, math.nan
-        while True:
-            theta, weights = np.polynomial.legendre.leggauss(nodes)
-            theta = np.pi / 2 * (1 + theta)
-            x = (a + b) / 2 - (b - a) / 2 * np.cos(theta)
-            rho = np.array([-transform(float(y), xi, k).imag for y in x]) / np.pi
-            value = float(np.sum(weights * rho**3 * np.sin(theta)) * np.pi / 4 * (b - a))
-            if abs(value - before) <= ROUNDING * abs(value) or nodes >= MOST_NODES:
+        nodes, value, change = NODES, math.nan, math.inf
+        while nodes <= MOST_NODES:
+            before, last_change = value, change
+            value = _midpoints(k, xi, float(a), float(b), nodes)
+            change = abs(value - before)
+            if change <= ROUNDING * abs(value) or (change < 1e-9 * abs(value) and change >= last_change):
                 break
-            nodes, before = 2 * nodes, value
+            nodes *= 2
         total += value
     return 4 * math.pi**2 / 3 * total
+
+
+def _midpoints(k: float, xi: float, a: float, b: float, nodes: int) -> float:
+    theta = (np.arange(nodes) + 0.5) * np.pi / nodes
+    x = (a + b) / 2 - (b - a) / 2 * np.cos(theta)
+    rho = np.array([-transform(float(y), xi, k).imag for y in x]) / np.pi
+    return float(np.sum(rho**3 * np.sin(theta))) * np.pi / nodes * (b - a) / 2

@@ -115,10 +115,8 @@ def _free(low: float, xi: float, alpha: float, k: float, decay: float) -> tuple[
     return q, q
 
 
-def all_states(
-    alpha: float, kappa: float, k: float, noise: float, decay: float, found: np.ndarray
-) -> int:
-    """Write a row (see COLUMNS) for every state, xi increasing. Returns their number n, or -1 - n when a search did not settle."""
+def all_states(alpha: float, kappa: float, k: float, noise: float, decay: float, found: np.ndarray) -> int:
+    """Write a row (see COLUMNS) for every state, xi increasing. Returns their number n; -1 - n if a search did not settle."""
     if not (within(alpha) and within(k) and max(kappa, noise, decay) < FARTHEST):
         return -1
     width = min(k, 1.0)
@@ -204,9 +202,7 @@ def fill(settings: np.ndarray, rows: np.ndarray, counts: np.ndarray) -> None:
         rows[j] = found[0]
 
 
-def _low_end(
-    alpha: float, kappa: float, k: float, noise: float, decay: float, recoverable: bool
-) -> float:
+def _low_end(alpha: float, kappa: float, k: float, noise: float, decay: float, recoverable: bool) -> float:
     """A xi below all states: mse >= 0 there, or so small that mse + Delta/2 is a thousand times 2 alpha xi."""
     if noise > 0.0:
         return noise / (4.0 * alpha) * (1.0 - 1e-9)

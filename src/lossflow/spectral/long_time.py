@@ -24,21 +24,19 @@ OBSERVABLES = ("q", "xi", "mse", "loss", "in_sample_error", "rank")
 RESIDUAL = 1e-12  # of both equations: what a state may leave; rounding leaves about 1e-15
 ROUNDING = 1e-6  # what it may leave where it is amplified, as at alpha < 1e-4 by 1/alpha; the status says so
 FEW = 500  # states for which plain Python, 4 ms each, is faster than making or fetching machine code
-NOT_UNIQUE = (
-    "the first of {} end states, that of smallest xi; all are among the branches, and which of them the flow reaches is not known"
-)
+NOT_UNIQUE = "the first of {} end states, that of smallest xi; all are among the branches, and which of them the flow reaches is not known"
 UNIQUE = "the only end state"
 UNSETTLED = "the search in log xi did not settle; move a parameter by a little"
 
 
 class States(NamedTuple):
-    """End states of many settings: `values[name]` and `count`, the number of states of each, one entry for each setting.
+    """End states of many settings: `values[name]` and `number`, the number of states of each, one entry for each setting.
 
     Values are those of the main state, that of smallest xi. settled: whether the search ended as it should.
     """
 
     values: dict[str, Array]
-    count: npt.NDArray[np.int64]
+    number: npt.NDArray[np.int64]
     settled: npt.NDArray[np.bool_]
 
 

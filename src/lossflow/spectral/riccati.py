@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lossflow.errors import InvalidInput
+from lossflow.laws.tails import quantile
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 
 REACH = 4.0  # largest |c a tau| in one piece: with 12 the entries of a test at t = 5 were off by 2e-13
-NODES = 2048  # of the average over the teacher's spectrum, doubled until nothing changes
-MOST_NODES = 131072
+BASE_PANELS = 8  # of the average over the teacher's spectrum, and the nodes of each
+NODES_PER_PANEL = 20
 ZETA_3 = 1.2020569031595942
 
 
 def oja(A: Array, W: Array, times: npt.ArrayLike, speed: float = 2.0) -> Array:
     """Z(t) = W W^T of  dW/dt = speed (A - W W^T) W,  in closed form at each of `times`; shape (times, d, d).
 
-    Z = e^{cAt} W0 [1 + W0^T A^{-1}(e^{2cAt} - 1) W0]^{-1} W0^T e^{cAt}. The flow is cut into pieces of c tau |A| <= REACH; in each
+    Z = e^{cAt} W0 [1 + W0^T A^{-1}(e^{2cAt} - 1) W0]^{-1} W0^T e^{cAt}. The flow is cut into pieces of c tau |A| <= 4; in each
     the QR decomposition of [1; phi^{1/2} W], phi = (e^{2 c tau a} - 1)/a, gives W <- e^{cA tau} W R^{-1}, the next factor up
     to a rotation: 4e-16 at t = 50, where the formula itself has lost all digits.
 
@@ -59,7 +60,7 @@ def oja(A: Array, W: Array, times: npt.ArrayLike, speed: float = 2.0) -> Array:
 def _advance(a: Array, W: Array, tau: float) -> Array:
     m = W.shape[1]
     phi = _growth(a, tau)
-    R = np.linalg.qr(np.vstack([np.eye(m), np.sqrt(phi)[:, None] * W]), mode="r")
+    R = np.asarray(np.linalg.qr(np.vstack([np.eye(m), np.sqrt(phi)[:, None] * W]), mode="r"))
     return np.linalg.solve(R.T, (np.exp(a * tau)[:, None] * W).T).T
 
 
@@ -74,12 +75,13 @@ def population_flow(
 ) -> dict[str, Array]:
     """The population flow dW/dt = 2 (Z* - lambda - W W^T) W averaged over a Gaussian start and the teacher at d -> inf.
 
-    Per eigenvalue x of Z*, a = x - lambda, phi = (e^{4at} - 1)/a:  1 - (1 + zeta phi)^{-1} is how far the direction is learned,
-    with zeta = gamma/(1 + (gamma/kappa) tau(phi/(1 + zeta phi))); second moments follow from the derivative of the same equation.
+    Per eigenvalue x of Z*, a = x - lambda, phi = (e^{4at} - 1)/a: the direction is learned to  l = zeta phi/(1 + zeta phi),  with
+    zeta/gamma + tau(l)/kappa = 1,  and Z has there the mean  D l,  D = e^{4at}/phi;  tau(Z^2) = tau((D l)^2) + V,
+    V = tau(D l (1-l))^2/(kappa zeta/gamma + tau(l (1-l))), from the derivative of the same equation.
 
     kappa, kappa_star > 0, weight_decay >= 0, init_variance = gamma > 0, times >= 0. Returns "mse" = tau((Z - Z*)^2),
-    "overlap" = tau(Z Z*)/sqrt(tau(Z^2) tau(Z*^2)), "trace" = tau(Z), "square" = tau(Z^2), arrays over the times. Derived here; tests
-    compare it with `oja`. Raises `InvalidInput` for numbers out of range.
+    "distance" = tau((Z - Z(inf))^2), "overlap" = tau(Z Z*)/sqrt(tau(Z^2) tau(Z*^2)), "trace" = tau(Z), "square" =
+    tau(Z^2), arrays over the times. The average is derived here; tests compare it with `oja`. Raises `InvalidInput` for numbers out of range.
     docs/theory/quadratic.md sections 1 and 2 [MBB26v2].
     """
     grid = np.atleast_1d(np.asarray(times, dtype=np.float64))
@@ -90,82 +92,86 @@ def population_flow(
             raise InvalidInput(f"{name} must be positive and finite, got {value}")
     if not 0 <= weight_decay < math.inf:
         raise InvalidInput(f"weight_decay must be finite and >= 0, got {weight_decay}")
-    columns = np.array([_average(kappa, kappa_star, weight_decay, init_variance, float(t)) for t in grid]).reshape(-1, 4)
-    mse, cross, square, trace = columns.T
-    return {
-        "mse": mse,
-        "overlap": cross / np.sqrt(square * (1 + 1 / kappa_star)),
-        "trace": trace,
-        "square": square,
-    }
+    omega = quantile(kappa, 0.0, kappa_star, 1.0) if kappa < min(kappa_star, 1.0) else 0.0
+    rows = []
+    for t in grid:
+        x, weights = _teacher(kappa_star, (weight_decay, omega), 1 / (32 * t) if t else 1.0)
+        rows.append(_moments(kappa, init_variance, float(t), x, x - weight_decay, weights, max(omega, weight_decay)))
+    mse, distance, cross, square, trace = np.array(rows).reshape(-1, 5).T
+    overlap = cross / np.sqrt(square * (1 + 1 / kappa_star))
+    return {"mse": mse, "distance": distance, "overlap": overlap, "trace": trace, "square": square}
 
 
-def _average(kappa: float, k: float, decay: float, gamma: float, t: float) -> Array:
-    """(mse, tau(Z Z*), tau(Z^2), tau(Z)) at time t, the nodes doubled until they no longer matter."""
-    nodes, before = NODES, np.full(4, np.nan)
-    while True:
-        value = _moments(kappa, gamma, t, decay, *_teacher(k, nodes))
-        if (np.abs(value - before) <= 1e-12 * np.abs(value) + 1e-15).all() or nodes >= MOST_NODES:
-            return value
-        nodes, before = 2 * nodes, value
+def _teacher(k: float, centers: tuple[float, float], finest: float) -> tuple[Array, Array]:
+    """Eigenvalues of Z* and their weights, the atom at zero among them: Gauss-Legendre panels in theta, x = center - radius cos.
 
-
-def _teacher(k: float, nodes: int) -> tuple[Array, Array]:
-    """Eigenvalues of Z* and their weights, the atom at zero among them; midpoints in theta, x = center - radius cos theta."""
+    Panels halve toward the eigenvalues `centers`, down to `finest`: there late times make steps of width 1/t.
+    """
     low, high = (1 - k**-0.5) ** 2, (1 + k**-0.5) ** 2
-    theta = (np.arange(nodes) + 0.5) * np.pi / nodes
-    x = (low + high) / 2 - (high - low) / 2 * np.cos(theta)
-    # (k/2 pi x) sqrt((x - a)(b - x)) dx, and (b - a)/2 = 2/sqrt(k)
-    weights = k / (2 * np.pi * x) * ((high - low) / 2 * np.sin(theta)) ** 2 * np.pi / nodes
+    middle, radius = (low + high) / 2, (high - low) / 2
+    ends = [0.0, *np.linspace(0, np.pi, BASE_PANELS + 1)[1:-1], np.pi]
+    smallest = min(finest / radius, 1.0)
+    halvings = np.pi * 0.5 ** np.arange(1, max(math.ceil(math.log2(np.pi / smallest)), 1) + 1)
+    for center in centers:
+        if low < center < high:
+            theta = math.acos((middle - center) / radius)
+            ends += [theta, *(theta + halvings), *(theta - halvings)]
+    ends = np.unique(np.clip(ends, 0.0, np.pi))
+    nodes, gauss = np.polynomial.legendre.leggauss(NODES_PER_PANEL)
+    half = np.diff(ends)[:, None] / 2
+    theta = (ends[:-1, None] + half * (1 + nodes)).ravel()
+    x = middle - radius * np.cos(theta)
+    # (k/2 pi x) sqrt((x - a)(b - x)) dx
+    weights = k / (2 * np.pi * x) * (radius * np.sin(theta)) ** 2 * (half * gauss).ravel()
     if k < 1:
         x, weights = np.append(x, 0.0), np.append(weights, 1 - k)
     return x, weights
 
 
-def _moments(kappa: float, gamma: float, t: float, decay: float, x: Array, weights: Array) -> Array:
-    a = x - decay
-    # 1/phi and D = e^{4at}/phi without overflow
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        inverse = np.where(a * t == 0, 1 / (4 * t) if t else np.inf, a / np.expm1(4 * a * t))
-    if t == 0:  # Z = gamma on average, tau(Z^2) = gamma^2 (1 + 1/kappa)
-        square = gamma**2 * (1 + 1 / kappa)
-        second = float(weights @ x**2)
-        return np.array([square - 2 * gamma * float(weights @ x) + second, gamma * float(weights @ x), square, gamma])
-    D = inverse + a
-    zeta = _zeta(kappa, gamma, inverse, weights)
-    learned = zeta / (inverse + zeta)  # 1 - Q
-    Q = inverse / (inverse + zeta)
-    phiQ = 1 / (inverse + zeta)
-    ratio = zeta**2 / kappa
-    # E Q D Q = Q D Q + (ratio tau(phi Q D Q)/(1 - ratio tau(phi Q phi Q))) Q phi Q
-    moved = ratio * float(weights @ (phiQ * D * Q)) / (1 - ratio * float(weights @ phiQ**2))
-    # D^2 (1 - 2 Q + Q^2) and the correction, D Q phi Q
-    square = float(weights @ (D * learned) ** 2) + moved * float(weights @ (D * Q * phiQ))
-    trace = float(weights @ (D * learned))
-    cross = float(weights @ (x * D * learned))
-    # (Z - Z*)^2 eigenvalue by eigenvalue, so that a small distance is not a difference of large numbers
-    mse = float(weights @ (D * learned - x) ** 2) + moved * float(weights @ (D * Q * phiQ))
-    return np.array([mse, cross, square, trace])
+def _moments(kappa: float, gamma: float, t: float, x: Array, a: Array, weights: Array, kept: float) -> Array:
+    """(mse, distance, tau(Z Z*), tau(Z^2), tau(Z)) at time t; kept: eigenvalues of Z* above it survive."""
+    end = np.where(x > kept, np.maximum(a, 0.0), 0.0)
+    if t == 0:  # Z is independent of Z*, tau(Z) = gamma, tau(Z^2) = gamma^2 (1 + 1/kappa)
+        learned, spread = np.full(x.shape, gamma), gamma**2 / kappa
+    else:
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            # of a > 0 the large exponential is taken out, so that no time is too late
+            decayed = -np.expm1(-4 * np.abs(a) * t)
+            log_phi = np.where(a == 0, math.log(4 * t), np.maximum(4 * a * t, 0.0) + np.log(decayed / np.abs(a)))
+            D = np.where(a == 0, 1 / (4 * t), np.where(a > 0, a, -a * np.exp(4 * a * t)) / decayed)
+        log_zeta = _log_zeta(kappa, gamma, log_phi, weights)
+        learned_fraction, rest = _fermi(log_zeta + log_phi)
+        learned = D * learned_fraction
+        both = weights @ (learned_fraction * rest)
+        spread = float(weights @ (learned * rest)) ** 2 / (kappa * math.exp(max(log_zeta, -700.0)) / gamma + both)
+    # squares of differences eigenvalue by eigenvalue, so that a small distance is not a difference of large numbers
+    square = float(weights @ learned**2) + spread
+    mse = float(weights @ (learned - x) ** 2) + spread
+    distance = float(weights @ (learned - end) ** 2) + spread
+    return np.array([mse, distance, float(weights @ (x * learned)), square, float(weights @ learned)])
 
 
-def _zeta(kappa: float, gamma: float, inverse: Array, weights: Array) -> float:
-    """zeta (1/gamma + tau(1/(1/phi + zeta))/kappa) = 1: the left side grows with zeta. Bisection in log zeta, then Newton."""
-    low, high = math.log(gamma) - 1400.0, math.log(gamma)
+def _fermi(y: Array) -> tuple[Array, Array]:
+    """1/(1 + e^{-y}) and 1/(1 + e^y), each to full relative accuracy."""
+    small = np.exp(-np.abs(y))
+    large = 1 / (1 + small)
+    return np.where(y > 0, large, small * large), np.where(y > 0, small * large, large)
 
-    def excess(log_zeta: float) -> float:
-        zeta = math.exp(max(log_zeta, -745.0))
-        return zeta / gamma + float(weights @ (zeta / (inverse + zeta))) / kappa - 1
 
-    while high - low > 1e-15 * max(abs(low), 1.0):
+def _log_zeta(kappa: float, gamma: float, log_phi: Array, weights: Array) -> float:
+    """log zeta with zeta/gamma + tau(l)/kappa = 1, by bisection: the left side grows with zeta."""
+    high = math.log(gamma)
+    low = high - 60.0 - max(float(log_phi.max()), 0.0)
+    while True:
         middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
-    return math.exp(max((low + high) / 2, -745.0))
+        if middle in (low, high) or high - low < 1e-15 * max(abs(middle), 1.0):
+            return middle
+        learned = float(weights @ _fermi(middle + log_phi)[0])
+        low, high = (middle, high) if math.exp(max(middle, -700.0)) / gamma + learned / kappa < 1 else (low, middle)
 
 
 def late_distance(density_at_zero: float, t: npt.ArrayLike, speed: float = 2.0) -> Array:
-    """|Z(t) - Z(inf)|^2/d ~ density_at_zero (pi^2/12 - zeta(3)/2) (speed t)^{-3}, where the width covers all of A's positive part.
+    """|Z(t) - Z(inf)|^2/d ~ density_at_zero (pi^2/12 - zeta(3)/2) (speed t)^{-3}, if the width covers all of A's positive part.
 
     density_at_zero: of the law of A, at 0. t: times. speed: as in `oja`. docs/theory/quadratic.md section 2 [MBB26v2].
     """

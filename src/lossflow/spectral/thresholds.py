@@ -26,7 +26,7 @@ class Thresholds:
 
     The widths kappa at which these saturate for the given kappa_star: width_counting, the border of I and II;
     width_interpolation, that of II and III, (1 + kappa_star)/2; width_regularized, from which on alpha_recovery_regularized
-    is the threshold of the convex problem. Saturated means equal to the value at kappa = 1. nan where no recovery is possible at any width.
+    is the threshold of the convex problem. nan for a student that is too narrow to recover.
     docs/theory/quadratic.md section 6 [MBB26v2].
     """
 
@@ -34,7 +34,7 @@ class Thresholds:
     alpha_recovery: float
     alpha_recovery_regularized: float
     alpha_bayes: float
-    region: str | None
+    region: str  # or None
     width_counting: float = math.nan
     width_interpolation: float = math.nan
     width_regularized: float = math.nan
@@ -63,13 +63,12 @@ def thresholds(problem: QuadraticNetwork) -> Thresholds:
     bayes = full - full**2 / 2
     alpha = interpolation(kappa, k, problem.noise_variance).alpha
     if kappa < full:
-        return Thresholds(alpha, math.inf, math.inf, bayes, None)
+        return Thresholds(alpha, math.inf, math.inf, bayes, None)  # type: ignore[arg-type]
     noiseless = noiseless_interpolation(kappa, k)
     counting = kappa - kappa**2 / 2 if kappa < 1 else math.inf
+    region = "I" if noiseless > counting else "II"
     if 2 * kappa >= 1 + full or kappa >= 1:
         region = "III"
-    else:
-        region = "I" if noiseless > counting else "II"
     return Thresholds(
         alpha,
         min(counting, noiseless),
