@@ -551,28 +551,43 @@ def _add_child(n, kinds, edges, colors, ends, first, second, leader, gone, times
 
 
 @njit(cache=True)
+def _neighbors(n, edges, colors, ends, setting, degree, near):
+    """The degree of each node, and the sum of the degrees around it: what choices go by, alike in diagrams that are alike."""
+    for v in range(n):
+        degree[v] = 0
+        near[v] = 0
+    for e in range(edges):
+        for a in range(setting.arity[colors[e]]):
+            degree[ends[e, a]] += 1
+    for e in range(edges):
+        total = 0
+        for a in range(setting.arity[colors[e]]):
+            total += degree[ends[e, a]]
+        for a in range(setting.arity[colors[e]]):
+            near[ends[e, a]] += total
+
+
+@njit(cache=True)
 def _choose_marked(n, kinds, edges, colors, ends, axis, setting, s):
-    """A node of the axis with fewest different edges, then fewest edges."""
-    best, best_rank = -1, 1 << 30
+    """A node of the axis with fewest different edges, then fewest edges, then smallest neighbors."""
+    degree, near = s.vertices[9], s.vertices[10]
+    _neighbors(n, edges, colors, ends, setting, degree, near)
+    best, best_rank = -1, 1 << 60
     for v in range(n):
         if kinds[v] != axis * setting.base:
             continue
-        different, degree = 0, 0
+        different = 0
         for e in range(edges):
             touched = False
+            repeated = e > 0 and colors[e] == colors[e - 1]
             for a in range(setting.arity[colors[e]]):
                 if ends[e, a] == v:
                     touched = True
-            if touched:
-                degree += 1
-                repeated = e > 0 and colors[e] == colors[e - 1]
-                if repeated:
-                    for a in range(setting.arity[colors[e]]):
-                        if ends[e, a] != ends[e - 1, a]:
-                            repeated = False
-                if not repeated:
-                    different += 1
-        rank = different * 1024 + degree
+                if repeated and ends[e, a] != ends[e - 1, a]:
+                    repeated = False
+            if touched and not repeated:
+                different += 1
+        rank = (different << 40) + (degree[v] << 20) + near[v]
         if rank < best_rank:
             best, best_rank = v, rank
     return best
@@ -638,10 +653,9 @@ def _mark(n, kinds, edges, colors, ends, phase, setting, s, children):
 @njit(cache=True)
 def _pair(n, kinds, edges, colors, ends, marked, phase, setting, s, children):
     """One edge left single, and paired with each other edge; with a marked node, edges of that node alone."""
-    degree, leader = s.vertices[8], s.vertices[5]
+    degree, near, leader = s.vertices[8], s.vertices[11], s.vertices[5]
     count, alike, able, done = s.edges[2], s.edges[3], s.edges[4], s.edges[5]
-    for v in range(n):
-        degree[v] = 0
+    _neighbors(n, edges, colors, ends, setting, degree, near)
     for c in range(setting.arity.size):
         count[c] = 0
     run = 0
@@ -658,17 +672,6 @@ def _pair(n, kinds, edges, colors, ends, marked, phase, setting, s, children):
         alike[e] = 0
         alike[run] += 1
         done[e] = run
-        for a in range(setting.arity[c]):
-            degree[ends[e, a]] += 1
-    near = s.vertices[11]  # degrees of neighbors
-    for v in range(n):
-        near[v] = 0
-    for e in range(edges):
-        total = 0
-        for a in range(setting.arity[colors[e]]):
-            total += degree[ends[e, a]]
-        for a in range(setting.arity[colors[e]]):
-            near[ends[e, a]] += total
     first, first_rank = -1, 1 << 60
     candidates = 0
     for e in range(edges):

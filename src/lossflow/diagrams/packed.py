@@ -203,13 +203,13 @@ class Engine:
         position = 0
         while position < len(left.rows):
             children.count[0] = 0
-            ends = np.empty(len(left.rows) - position, np.int64)
+            ends = np.empty(len(left.rows), np.int64)
             before = position
             position = kernels.merge_rows(
                 left.rows, position, len(left.rows), others, edges, times, most, setting, scratch, children, ends
             )  # fmt: skip
             (table,) = self._settled(children, (table,), setting, scratch)
-            steps.add(children, ends[: position - before])
+            steps.add(children, ends[before:position])
             if watch:
                 watch(position / len(left.rows))
         self.effort.merged_forms = steps.total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,10 +15,13 @@ from lossflow.description import SizeMap
 from lossflow.diagrams.polynomial import names_of
 from lossflow.dynamics import AbstractDynamics, GradientFlow
 from lossflow.errors import InvalidInput, NotSpoken, nearest
+from lossflow.expansion.borel import BorelPade
+from lossflow.expansion.leading import Leading, chosen_regime, leading_series
 from lossflow.expansion.random_sizes import mean_over_sizes
 from lossflow.expansion.resummation import Resummation, Resummed, Taylor
 from lossflow.expansion.series import LossSeries, expand
 from lossflow.expansion.solutions import matrix
+from lossflow.expansion.solutions.explicit import Explicit, explicit
 from lossflow.method import AbstractMethod
 from lossflow.problem import AbstractProblem
 from lossflow.problems.cp import CPDecomposition
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 
 SOURCE = ("YGG26v2",)
+LEADING_ORDER = 4  # of the exact series from which the leading monomials are taken: seconds for usual problems
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,25 +95,47 @@ class Series(AbstractMethod):
 
 @dataclass(frozen=True, repr=False)
 class Limit(AbstractMethod):
-    """E L(t) to leading order in large p and H, at the given sizes.
+    """E L(t) to leading order in large sizes, at the given sizes.
 
     Symmetric CP decomposition of order 2, target zero or a multiple of the identity: the Marchenko-Pastur average of the
-    exact evolution of the eigenvalues, in all regimes at once and for both directions of time. sizes: p, H, sigma2.
-    regime: None, or the name of the face that the complete solution covers. The uncertainty is the size of the
-    neglected next order in 1/p, which `details["next_order"]` holds with its sign. Where the ascent of the limit blows up the
-    status is "left_domain" with the time. Raises `NotSpoken` for problems without a solution so far.
-    docs/theory/diagrams.md section 9 [YGG26v2].
+    exact evolution of the eigenvalues, in all regimes at once and for both directions of time. Other problems: on the face
+    `regime` of the polygon of leading monomials the closed form where there is one ("A", "B", "A-B" and "C", "B-C" of
+    decompositions), else the leading monomials of the exact Y_s, summed by `resummation` up to where its error allows.
+
+    sizes: all sizes and variances. regime: its name, or None for the one that the sizes belong to; `details` say which
+    regime was used, how deep inside its cone the sizes lie ("depth", negative outside), the "formula" where there is one, and
+    the "neglected" part, whose size is the uncertainty: the difference of the exact series and the leading one. Where a
+    closed form blows up backward in time the status is "left_domain" with that time.
+    Raises `NotSpoken` for symmetric decompositions of odd order, where no single time scale exists, and for problems whose
+    sizes are random; `InvalidInput` for a regime that the problem does not have.
+    docs/theory/diagrams.md sections 6-9 [YGG26v2].
     """
 
     sizes: Mapping[str, float]
     regime: str | None = None
+    resummation: Resummation = BorelPade()  # noqa: RUF009  (a frozen description)
 
     language: ClassVar[str] = "diagrams"
 
     def solve(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> Trajectory:
         """The limit at `times`."""
         _require_gradient_flow(self, dynamics)
-        scale, regime = _matrix_target(problem)
+        match problem:
+            case CPDecomposition(order=2, symmetric=True, target=Identity(scale=scale)) if scale:
+                return self._matrix(problem, times, dynamics, float(scale), "A-B-E")
+            case CPDecomposition(order=2, symmetric=True, target=Zero() | Identity()):
+                return self._matrix(problem, times, dynamics, 0.0, "A-B")
+            case CPDecomposition(symmetric=True, order=order) if order % 2:
+                raise NotSpoken(
+                    f"{problem!r} has no limit with one time scale: at odd order the largest power of p misses the bulk of the "
+                    f"loss. Methods that apply: {problem.answered_by('Limit')}."
+                )
+        return self._face(problem, times, dynamics)
+
+    def _matrix(
+        self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics, scale: float, regime: str
+    ) -> Trajectory:
+        """The complete solution of the symmetric problem of order 2."""
         if self.regime not in (None, regime):
             raise InvalidInput(
                 f"the solution of order 2 is complete and covers every regime, as {regime!r}: leave regime=None; "
@@ -116,13 +143,11 @@ class Limit(AbstractMethod):
             )
         sizes: SizeMap = problem.as_diagrams().require(self.sizes)
         p, H, sigma2 = sizes["p"], sizes["H"], sizes["sigma2"]
-        values = matrix.loss(times, p, H, sigma2, scale)
         correction = matrix.next_order(times, p, H, sigma2, scale)
-        uncertainty = matrix.neglected(times, p, H, sigma2, scale)
         return Trajectory(
             times=times,
-            values={"loss": values},
-            uncertainty={"loss": uncertainty},
+            values={"loss": matrix.loss(times, p, H, sigma2, scale)},
+            uncertainty={"loss": matrix.neglected(times, p, H, sigma2, scale)},
             status=_blow_up(matrix.blow_up_time(p, H, sigma2, scale), times),
             problem=problem,
             method=self,
@@ -131,23 +156,83 @@ class Limit(AbstractMethod):
             references=SOURCE,
         )
 
+    def _face(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> Trajectory:
+        """The leading part on a face, in closed form or summed."""
+        if problem.random_sizes():
+            raise NotSpoken(
+                f"{problem!r} has random sizes, which have no leading monomials. Methods that apply: "
+                f"{problem.answered_by('Limit')}."
+            )
+        sizes = _diagram_sizes(problem, self.sizes)
+        regime, depth = chosen_regime(problem, self.regime, sizes)
+        series = expand(problem, LEADING_ORDER)
+        known = leading_series(problem, regime, series, sizes)
+        closed = _closed_form(problem, regime.name, sizes)
+        if closed is None:
+            found = self.resummation.sum(known.leading, times)
+            values, error, status = found.values, found.uncertainty, _worst(found, times)
+        else:
+            values, error = closed.at(times), np.zeros(times.shape)
+            status = _blow_up(closed.blow_up_time, times)
+        neglected = self._neglected(known, times, values)
+        return Trajectory(
+            times=times,
+            values={"loss": values},
+            uncertainty={"loss": np.where(np.isnan(values), np.nan, np.hypot(error, neglected))},
+            status=status,
+            problem=problem,
+            method=self,
+            dynamics=dynamics,
+            details={
+                "regime": regime.name,
+                "depth": depth,
+                "neglected": neglected,
+                "formula": "" if closed is None else closed.formula,
+                "order": series.order,
+                "assumptions": series.assumptions,
+            },
+            references=SOURCE,
+        )
 
-def _matrix_target(problem: AbstractProblem) -> tuple[float, str]:
+    def _neglected(self, known: Leading, times: Array, values: Array) -> Array:
+        """How far the exact loss may be: the best of three estimates that share no assumption about late times.
+
+        The sum of the neglected terms; the sum of the exact series; the neglected share of Y_0 and Y_1, the larger, as a share of
+        the loss without its constant.
+        """
+        rest = [a - b for a, b in zip(known.whole, known.leading, strict=True)]
+        estimates = []
+        for coefficients, base in ((rest, np.zeros(times.shape)), (known.whole, values)):
+            found = self.resummation.sum(coefficients, times)
+            estimates.append(np.abs(found.values - base) + found.uncertainty)
+        weights = [known.leading[0] - known.constant, known.leading[1]]
+        share = float(max((abs(r / y) for r, y in zip(rest, weights, strict=False) if y), default=Fraction(0)))
+        estimates.append(share * np.abs(values - float(known.constant)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # all of them unknown
+            best = np.nanmin(estimates, axis=0)
+        # an estimate that passes through zero says nothing there: its share of the loss does not fall with time
+        order = np.argsort(np.abs(times))
+        shares = np.empty(times.shape)
+        shares[order] = np.fmax.accumulate((best / np.abs(values))[order])
+        return shares * np.abs(values)
+
+
+def _closed_form(problem: AbstractProblem, regime: str, sizes: Mapping[str, float]) -> Explicit | None:
     match problem:
-        case CPDecomposition(order=2, symmetric=True, target=Identity(scale=scale)) if scale:
-            return float(scale), "A-B-E"
-        case CPDecomposition(order=2, symmetric=True, target=Zero() | Identity()):
-            return 0.0, "A-B"
-    raise NotSpoken(
-        f"no limit of {problem!r} is solved so far, only that of CPDecomposition(order=2, symmetric=True). "
-        f"Methods that apply: {problem.answered_by('Limit')}."
-    )
+        case CPDecomposition(order=order, symmetric=symmetric, target=Zero()):
+            scale = 0.0
+        case CPDecomposition(order=order, symmetric=symmetric, target=Identity(scale=c)):
+            scale = float(c)
+        case _:
+            return None
+    return explicit(order, symmetric, regime, sizes["p"], sizes["H"], sizes["sigma2"], scale)
 
 
 def _blow_up(blow_up: float | None, times: Array) -> Status:
     if blow_up is None or (times > blow_up).all():
         return COMPLETE
-    reason = f"backward in time the largest eigenvalue blows up at t = {blow_up:.6g}; ask for later times"
+    reason = f"backward in time the loss blows up at t = {blow_up:.6g}; ask for later times"
     return Status("left_domain", blow_up, reason)
 
 

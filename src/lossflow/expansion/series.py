@@ -5,26 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from lossflow.checkpoint import cache_folder, read, seal, unseal, write_atomically
+from lossflow.checkpoint import Checkpoint, cache_folder, read, seal, unseal, write_atomically
 from lossflow.description import coerce
 from lossflow.diagrams.polynomial import DiagramPolynomial, names_of
-from lossflow.diagrams.wick import SizePolynomial, derivatives, mean
+from lossflow.diagrams.derivatives import Derivatives
+from lossflow.diagrams.wick import SizePolynomial, mean
 from lossflow.errors import CorruptedFile, InvalidInput, StorageError, nearest
 from lossflow.expansion.pareto import Exponent, pareto_front
 from lossflow.expansion.rings import ring_derivatives
 from lossflow.problem import AbstractProblem
 from lossflow.problems.cp import CPDecomposition
 from lossflow.problems.targets import Identity, Zero
-from lossflow.progress import progress
+from lossflow.progress import Bar, progress
 from lossflow.trajectory import FrozenMapping
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 CACHE_FORMAT = 1
+LARGEST_KEPT = 2**28  # bytes of a merged sum on disk
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,9 @@ def expand(
     order: the highest derivative, >= 0. observable: the name of G among `problem.diagram_observables()`, "loss" by default.
     route: "general" merges and contracts diagrams, "auto" takes the trace moments instead for the loss of the symmetric CP
     decomposition of order 2, which is faster and just as exact.
-    Results are kept on disk, in `$LOSSFLOW_CACHE` or the user's cache folder; every finished order is kept when the
-    computation is interrupted.
+    Results are kept on disk, in `$LOSSFLOW_CACHE` or the user's cache folder: every finished order, also when the computation
+    is interrupted, and the merged sum of the last one, from which a later call for a higher order goes on. An order that is
+    expected to need more than a GiB of memory is announced by a `RuntimeWarning`; one that does not fit raises `InvalidInput`.
     Raises `NotSpoken` for a problem without diagrams, `InvalidInput` for a wrong order or an unknown observable,
     `CorruptedFile` for a damaged cache.
     docs/theory/diagrams.md sections 1-5 [YGG26v2].
@@ -128,14 +135,45 @@ def expand(
     cache = _Cache(potential, observed, "diagrams" if scale is None else "rings")
     known = cache.load()
     if len(known) <= order:
-        known = []
         with progress(order + 1, f"expanding to order {order}") as bar:
-            found = derivatives(potential, observed) if scale is None else ring_derivatives(scale)
-            for derivative in islice(found, order + 1):
+            for derivative in _continued(potential, observed, scale, cache, known, bar, order):
                 known.append(derivative)
-                bar.update(1)
                 cache.save(known)
     return _series(potential, observed, known[: order + 1])
+
+
+def _continued(
+    potential: DiagramPolynomial,
+    observed: DiagramPolynomial,
+    scale: Fraction | None,
+    cache: _Cache,
+    known: list[SizePolynomial],
+    bar: Bar,
+    order: int,
+) -> Iterator[SizePolynomial]:
+    """The derivatives after those that are known, up to `order`; `known` is emptied where starting over is as good."""
+    if scale is not None:
+        del known[:]
+        for derivative in islice(ring_derivatives(scale), order + 1):
+            yield derivative
+            bar.update(1)
+        return
+    shown = 0.0
+
+    def watch(fraction: float) -> None:
+        nonlocal shown
+        bar.update(max(fraction - shown, 0.0))
+        shown = max(fraction, shown)
+
+    stored = cache.resume(len(known))
+    found = Derivatives(potential, observed, stored=stored, watch=watch)
+    del known[found.order :]
+    bar.update(found.order)
+    while found.order <= order:
+        shown = 0.0
+        yield next(found)
+        watch(1.0)
+        cache.keep(found.stored())
 
 
 def _series(potential: DiagramPolynomial, observed: DiagramPolynomial, known: Sequence[SizePolynomial]) -> LossSeries:
@@ -164,7 +202,9 @@ class _Cache:
 
     def __init__(self, potential: DiagramPolynomial, observed: DiagramPolynomial, route: str) -> None:
         both = hashlib.sha256(f"{potential.content_key} {observed.content_key}".encode()).hexdigest()
-        self.path = cache_folder() / "series" / f"{route}-{both}-{CACHE_FORMAT}.json"
+        name = f"{route}-{both}-{CACHE_FORMAT}"
+        self.path = cache_folder() / "series" / f"{name}.json"
+        self.merged = Checkpoint("series", name)
         self.warned = False
 
     def load(self) -> list[SizePolynomial]:
@@ -176,6 +216,18 @@ class _Cache:
             return [_decode(entry) for entry in data]
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptedFile(f"{self.path} holds no series ({error}); delete it") from None
+
+    def resume(self, known: int) -> Mapping[str, npt.NDArray[np.generic]] | None:
+        """The merged sum of a known order, to go on from there."""
+        stored = self.merged.load() if known else None
+        if stored is not None and not {"order", "rows"} <= set(stored):
+            raise CorruptedFile(f"{self.merged.path} holds no merged sum; delete it")
+        return stored if stored is not None and int(stored["order"]) < known else None
+
+    def keep(self, stored: Mapping[str, npt.NDArray[np.generic]] | None) -> None:
+        """Replace the merged sum on disk, unless it is larger than is reasonable to keep."""
+        if stored is not None and sum(array.nbytes for array in stored.values()) < LARGEST_KEPT and not self.warned:
+            self.merged.save(stored)
 
     def save(self, known: Sequence[SizePolynomial]) -> None:
         data = json.dumps([_encode(y) for y in known], separators=(",", ":")).encode()

@@ -23,6 +23,8 @@ Extent = Literal["quick", "full"]
 SOURCES: Mapping[str, str] = {
     "YGG26v2": "D. Yarotsky, E. Golikov, Y. Gusev, Gradient Flow Through Diagram Expansions: Learning Regimes and "
     "Explicit Solutions, arXiv:2602.04548v2",
+    "NI25v2": "Nishiyama, Imaizumi, Precise Dynamics of Diagonal Linear Networks: A Unifying Analysis by Dynamical "
+    "Mean-Field Theory, arXiv:2510.01930v2",
 }
 
 

@@ -50,14 +50,16 @@ def draw(classes: tuple[int, int] | None, delta: float, step: float, steps: int,
     verdicts = []
     for observable in OBSERVABLES:
         gaussian, mixed, image = compare(theory, *experiments, observable=observable).gaps
-        verdicts += [Verdict.of(f"{observable}, {name}", gap) for name, gap in zip(NAMES, (gaussian, mixed), strict=False)]
+        verdicts += [
+            Verdict.of(f"{observable}, {name}", gap) for name, gap in zip(NAMES, (gaussian, mixed), strict=False)
+        ]
         verdicts.append(_left_behind(f"{observable}, {NAMES[2]}", image))
     words = (
-        f"Logistic regression with labels of a random linear teacher, delta = {delta:g}, weight decay 0.05, descent with step {step:g}. "
-        f"Line: mean-field theory for independent entries. Points: {runs} runs each at d = {d}, n = {n}, with Gaussian data; with "
-        "random features of images of handwritten digits, standardized, when each feature is shuffled among the images; and with the "
-        "same features as they are. Left: training loss, right: test error for Gaussian test data. Shuffling keeps the law of each "
-        "feature and removes the correlations between them: what the theory misses on images is their correlations."
+        f"Logistic regression with labels of a random linear teacher, delta = {delta:g}, weight decay 0.05, descent with step "
+        f"{step:g}. Line: mean-field theory for independent entries. Points: {runs} runs each at d = {d}, n = {n}, with Gaussian "
+        "data; with random features of images of handwritten digits, standardized, when each feature is shuffled among the "
+        "images; and with the same features as they are. Left: training loss, right: test error on Gaussian data. Shuffling "
+        "keeps the law of each feature and removes the correlations between them: these are what the theory misses on images."
     )
     return Outcome((Picture("curves", _canvas(theory, experiments), words),), tuple(verdicts))
 
@@ -68,9 +70,11 @@ def digits(classes: tuple[int, int] | None) -> Array:
     Raises `InvalidInput` where scikit-learn is not installed.
     """
     try:
-        from sklearn.datasets import load_digits
+        from sklearn.datasets import load_digits  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise InvalidInput("the figure real-data takes its images from scikit-learn: pip install 'lossflow[data]'") from None
+        raise InvalidInput(
+            "the figure real-data takes its images from scikit-learn: pip install 'lossflow[data]'"
+        ) from None
     pixels, labels = load_digits(return_X_y=True)
     chosen = np.asarray(pixels, np.float64)[np.isin(labels, classes) if classes else slice(None)]
     return generator(0, 0, "order of the images").permutation(chosen)
@@ -96,7 +100,9 @@ def shuffled(X: Array) -> Array:
 
 def _left_behind(curve: str, gap: Gap) -> Verdict:
     """The claim for images is that the theory is off there."""
-    sentence = f"as claimed, the theory is off on images: {gap.verdict}" if not gap.agree else f"no gap is seen: {gap.verdict}"
+    sentence = (
+        f"as claimed, the theory is off on images: {gap.verdict}" if not gap.agree else f"no gap is seen: {gap.verdict}"
+    )
     return Verdict(curve, gap.largest_relative, gap.largest_deviation, gap.valid_times, not gap.agree, sentence)
 
 
@@ -106,7 +112,8 @@ def _canvas(theory: Trajectory, experiments: list[Trajectory]) -> Canvas:
     canvas = Canvas(figsize=(9.0, 3.6), layout="constrained")
     for observable, axes in zip(OBSERVABLES, canvas.subplots(1, 2), strict=True):
         draw_trajectories(theory, *experiments, observable=observable, axes=axes, labels=("mean field", *NAMES))
-    canvas.axes[1].get_legend().remove()
+        if observable != OBSERVABLES[0] and (legend := axes.get_legend()):
+            legend.remove()
     return canvas
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 
 NEWTON_STEPS = 100  # of the proximal point; bisection alone would need 60
+FLOOR = 0.01  # added to what is averaged in general: absolute errors of 1e-15 are allowed
 BROAD = 4.0  # kappa times a deviation, from which on the logistic law is the narrower of two convolved laws
 
 
@@ -219,6 +220,7 @@ def _general(loss: AbstractLoss, labels: AbstractLabels, C: float, m: float, Q: 
     x, weight = trapezoid()
     z, noise_weight = trapezoid() if labels.noise_columns else (np.zeros(1), np.ones(1))
     deviation = math.sqrt(max(C - m**2 / Q, 0.0))
+    floor = FLOOR * (1 + C + Q)  # where the samples are fitted, only rounding is left, which must not be resolved
 
     def integrand(u: Array) -> Array:
         teacher = np.broadcast_to(math.sqrt(Q) * u[..., None], (*u.shape, z.size))
@@ -226,16 +228,16 @@ def _general(loss: AbstractLoss, labels: AbstractLabels, C: float, m: float, Q: 
         if loss.of_residual:
             mean = m / Q * teacher
             bend, force, value, ell = _by_residual(loss, mean - y, deviation**2, V)
-            return np.stack([bend, force, teacher * ell, mean * ell + deviation**2 * bend, value]) @ noise_weight
+            return np.stack([bend, force, teacher * ell, mean * ell + deviation**2 * bend, value]) @ noise_weight + floor
         y = y[..., None]
         w = (m / Q) * teacher[..., None] + deviation * x
         y = np.broadcast_to(y, w.shape)
         r = proximal(loss, w, y, V)
         ell, bend = loss.slope(r, y), loss.curvature(r, y)
         stack = [bend / (1 + V * bend), ell**2, ell * teacher[..., None], ell * w, loss.value(r, y)]
-        return np.stack([part @ weight @ noise_weight for part in stack])
+        return np.stack([part @ weight @ noise_weight for part in stack]) + floor
 
-    return Averages(*map(float, average(integrand)))
+    return Averages(*map(float, average(integrand) - floor))
 
 
 def _positive(labels: AbstractLabels, mean: Array, variance: float) -> Array:

@@ -249,7 +249,8 @@ def _by_flow(state: _State, times: Array, tolerance: float) -> tuple[Array, floa
             found = solve_ivp(
                 velocity, span, state.start, "DOP853", wanted, events=_leaves(state), rtol=tolerance, atol=tolerance
             )
-        result[chosen[: found.t.size]] = found.y.T
+        if found.t.size:
+            result[chosen[: found.t.size]] = found.y.T
         if found.status != 0:
             event = found.t_events[0]
             last = sign * float(event[0] if event.size else found.t[-1] if found.t.size else 0.0)

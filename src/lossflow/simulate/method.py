@@ -1,4 +1,4 @@
-"""Simulation as a method: gradient flow at finite sizes, averaged over runs."""
+"""Simulation as a method: finite sizes, averaged over runs."""
 
 from __future__ import annotations
 
@@ -32,19 +32,29 @@ FORMAT = 1  # of the checkpoint and of the numbers that lead to it; raised when 
 
 @dataclass(frozen=True, repr=False)
 class Simulation(AbstractMethod):
-    """E L(t) ~ 1/R sum_{r < R} L(u_r(t)),   du_r/dt = -dL/du,   u_r(0) as the problem draws it for (seed, r).
+    """E L(t) ~ 1/R sum_{r < R} L(u_r(t)),   u_r(0) as the problem draws it for (seed, r),   du_r/dt by the dynamics.
 
-    sizes: a value for every size and variance of the problem. runs: R >= 1; one run has no standard error, so its uncertainty
-    is inf. seed: >= 0; run r depends on (seed, r) alone, whatever R is.
-    tolerance: the relative error of the loss of a run, 1e-13 <= tolerance <= 0.1; below the rounding of
+    sizes: a value for every size and variance of the problem, {"d": 1000} for models of data. runs: R >= 1; one run has no
+    standard error, so its uncertainty is inf. seed: >= 0; run r depends on (seed, r) alone, whatever R is. design: for models
+    linear in the data, `Design.of(X)` in place of Gaussian data; teacher, start and noise are still drawn for each run.
+    tolerance: the relative error of the loss of a run of a flow, 1e-13 <= tolerance <= 0.1; below the rounding of
     its terms (1e-16 times the sum of their sizes) a loss cannot be told from zero.
 
-    Times of either sign, both at once too: each run goes forward and backward from t = 0. The uncertainty is one standard
-    error of the mean, with the tolerance and the rounding added in quadrature. Where a run blows up the status is "left_domain"
-    with the earliest blow-up time; the mean is NaN from there on, `details["runs"]["loss"]`, shape (R, times), is NaN
-    for that run alone. Also in `details`: "blow_up_times", shape (R,), NaN for runs that reach all times, and "steps", the
-    Runge-Kutta steps of each run. An interrupted call, made again, goes on where it was and gives the same bits.
-    Only `GradientFlow` so far. docs/theory/diagrams.md sections 1, 5 and 14 [YGG26v2].
+    Sums of diagrams follow `GradientFlow`. Models linear in the data follow every dynamics: one with a step exactly as it is
+    defined; `PoissonSGD` without one hit by hit; the stochastic flow, and penalties that have a proximal step in place of a
+    force, by steps that are halved and extrapolated until what is left is small against the sampling error (`details["step"]`,
+    `details["discretization"]`; all runs share the last step, so run r then depends on R through it). Their teacher and start
+    have exactly the norms and overlaps of the problem, which removes fluctuations of order 1/sqrt(d). Values are those of the
+    problem's docstring, of the empirical weights: `loss` without penalties; test observables exact for Gaussian samples.
+
+    A flow takes times of either sign, both at once too: each run goes forward and backward from t = 0. The uncertainty is one
+    standard error of the mean, with tolerance, discretization and rounding added in quadrature. Where a run ends early (it
+    blows up: "left_domain"; it diverges or is too stiff: "stopped") the status says at which time first; the mean is NaN from
+    there on, `details["runs"][name]`, shape (R, times, ...), is NaN for that run alone. Also in `details`: "steps" of each run
+    and, shape (R,), "blow_up_times" (diagrams) or "end_times" (models of data), NaN for runs that reach all times; "notes" on
+    what the numbers do not say. An interrupted call, made again, goes on where it was and gives the same bits (models of data:
+    at most the runs under way are lost). Warns (`RuntimeWarning`) of steps that are not known to be stable.
+    docs/theory/diagrams.md sections 1, 5 and 14 [YGG26v2]; docs/theory/mean_field.md sections 1 and 5 [NI26v2].
     """
 
     sizes: Mapping[str, float]

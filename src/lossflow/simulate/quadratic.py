@@ -1,7 +1,7 @@
 """Quadratic networks at finite size: the end of a flow by L-BFGS, and gradient descent for as long as asked.
 
 The data are rows of n numbers in an orthonormal basis of Sym(d), never n matrices: a product with all of them is one matrix-vector
-product, and with more samples than half the dimension d(d+1)/2 of Sym(d) the Gram matrix takes the place of the data.
+product, and with more samples than Sym(d) has dimensions the Gram matrix takes the place of the data.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Instance:
 
     @property
     def prefers_gram(self) -> bool:
-        return self.n > self.d * (self.d + 1) // 4
+        return self.n > self.d * (self.d + 1) // 2
 
     def pull(self, Z: Array) -> tuple[Array, float, float]:
         """(1/n) sum_k r_k X_k in coordinates, loss = (1/4n) sum r_k^2, in-sample error = (1/4n) sum (Tr X_k (Z - Z*))^2."""
@@ -179,7 +179,13 @@ def end_by_lbfgs(instance: Instance, tolerance: float = 1e-5) -> End:
         value, gradient = instance.objective(w.reshape(shape))
         return value, gradient.ravel()
 
-    options = {"maxiter": MOST_ITERATIONS, "maxfun": 2 * MOST_ITERATIONS, "maxcor": 20, "gtol": tolerance, "ftol": 1e-15}
+    options = {
+        "maxiter": MOST_ITERATIONS,
+        "maxfun": 2 * MOST_ITERATIONS,
+        "maxcor": 20,
+        "gtol": tolerance,
+        "ftol": 1e-15,
+    }
     result = minimize(flat, instance.start.ravel(), jac=True, method="L-BFGS-B", options=options)
     return instance.measured(np.asarray(result.x).reshape(shape), int(result.nit))
 
@@ -191,3 +197,27 @@ def end_by_descent(instance: Instance, time: float, step: float) -> End:
     for _ in range(steps):
         W -= step * instance.objective(W)[1]
     return instance.measured(W, steps)
+
+
+class Ends(NamedTuple):
+    """Means over runs, their standard errors, and the eigenvalues of Z, one row for each run."""
+
+    n: int
+    means: dict[str, float]
+    errors: dict[str, float]
+    eigenvalues: Array
+
+
+def ends(problem: QuadraticNetwork, d: int, runs: int, seed: int) -> Ends:
+    """`end_by_lbfgs` of runs 0, 1, ..., runs - 1 >= 1 at dimension d."""
+    found = [end_by_lbfgs(Instance(problem, d, run, seed)) for run in range(runs)]
+    columns = {name: np.array([end.values[name] for end in found]) for name in found[0].values}
+    return Ends(
+        Instance(problem, d, 0, seed).n,
+        {name: float(column.mean()) for name, column in columns.items()},
+        {
+            name: float(column.std(ddof=1)) / math.sqrt(runs) if runs > 1 else math.inf
+            for name, column in columns.items()
+        },
+        np.array([end.eigenvalues for end in found]),
+    )

@@ -1,0 +1,82 @@
+"""The leading series of a face: of each exact Y_s only the monomials that lead there, and the size of the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import NamedTuple
+
+from lossflow.errors import InvalidInput, nearest
+from lossflow.expansion.fan import Vector, dot
+from lossflow.expansion.pareto import Exponent
+from lossflow.expansion.regimes import Atlas, Regime, classify, survey
+from lossflow.expansion.series import LossSeries
+from lossflow.problem import AbstractProblem
+
+
+class Leading(NamedTuple):
+    """Taylor coefficients Y_s/s! of the leading part and of the whole, at given sizes, exact.
+
+    constant: the part that no weight enters, which belongs to both.
+    """
+
+    leading: tuple[Fraction, ...]
+    whole: tuple[Fraction, ...]
+    constant: Fraction
+
+
+def chosen_regime(problem: AbstractProblem, name: str | None, sizes: Mapping[str, float]) -> tuple[Regime, float]:
+    """The regime of that name, or the one that the sizes belong to, and how deep inside its cone they lie.
+
+    Raises `InvalidInput` for a name that the problem does not have.
+    """
+    placement = classify(problem, sizes=sizes)
+    if name is None or name == placement.regime.name:
+        return placement.regime, placement.depth
+    found = {regime.name: regime for regime in survey(problem).regimes.values()}
+    if name not in found:
+        raise InvalidInput(f"{problem!r} has no regime {name!r}; {nearest(name, found)}")
+    return found[name], -placement.depth
+
+
+def leading_terms(problem: AbstractProblem, regime: Regime, series: LossSeries) -> list[dict[Exponent, Fraction]]:
+    """For each s the monomials of Y_s, without its constant, that are largest along a direction inside the cone of the regime."""
+    direction = _inside(survey(problem), regime)
+    found = []
+    for s, terms in enumerate(series.coefficients):
+        rest = {e: c - (series.constant.get(e, Fraction(0)) if s == 0 else 0) for e, c in terms.items()}
+        rest = {e: c for e, c in rest.items() if c}
+        highest = max((dot(direction, e) for e in rest), default=0)
+        found.append({e: c for e, c in rest.items() if dot(direction, e) == highest})
+    return found
+
+
+def leading_series(problem: AbstractProblem, regime: Regime, series: LossSeries, sizes: Mapping[str, float]) -> Leading:
+    """The coefficients of the leading series at these sizes, and those of the exact one."""
+    values = {name: Fraction(sizes[name]) for name in series.variables}
+    constant = _value(dict(series.constant), series.variables, values)
+    leading = [_value(terms, series.variables, values) for terms in leading_terms(problem, regime, series)]
+    leading[0] += constant
+    whole = series.at(**values)
+    factorials = [math.factorial(s) for s in range(len(leading))]
+    return Leading(
+        tuple(y / f for y, f in zip(leading, factorials, strict=True)),
+        tuple(y / f for y, f in zip(whole, factorials, strict=True)),
+        constant,
+    )
+
+
+def _inside(atlas: Atlas, regime: Regime) -> Vector:
+    """A direction in the relative interior of the cone of a regime: the sum of its rays."""
+    face = next(face for face, other in atlas.regimes.items() if other == regime)
+    rays = atlas.fan.rays(face)
+    return tuple(sum(column) for column in zip(*rays, strict=True)) if rays else (0,) * len(atlas.variables)
+
+
+def _value(terms: Mapping[Exponent, Fraction], variables: tuple[str, ...], values: Mapping[str, Fraction]) -> Fraction:
+    return sum(
+        (c * math.prod((values[name] ** e for name, e in zip(variables, powers, strict=True)), start=Fraction(1))
+         for powers, c in terms.items()),
+        Fraction(0),
+    )  # fmt: skip
