@@ -130,12 +130,8 @@ class Contract:
         owed = [slot for slot, b in promised if slot.name in names or self.owed(b.annotation, b.value)]
         extra = actual[len(owed) :]
         found = compare_slots(owed, actual[: len(owed)])
-        if issubclass(cls, Description):
-            found += [f".{slot.name} is not promised" for slot in extra]
-        else:
-            found += [
-                f".{slot.name} is not promised, so it needs a default" for slot in extra if slot.default is MISSING
-            ]
+        # behind what is promised there may be more, if no one who keeps to the promise has to know
+        found += [f".{slot.name} is not promised, so it needs a default" for slot in extra if slot.default is MISSING]
         return found
 
     def _function(
@@ -159,7 +155,8 @@ class Contract:
         ][method:]
         if node.name in OPERATORS:
             return [] if len(promised) == len(actual) else [f" takes {len(actual)} arguments, not {len(promised)}"]
-        found = compare_slots(promised, actual)
+        more = [slot for slot in actual[len(promised) :] if slot.kind == "keyword" and slot.default is not MISSING]
+        found = compare_slots(promised, actual[: len(actual) - len(more)])
         returned = spell(node.returns, aliases)
         if not method and returned not in ("Any", spell(signature.return_annotation, aliases)):
             found.append(f" returns {signature.return_annotation}, promised is {returned}")
@@ -361,7 +358,7 @@ GOOD = {"times": Method.times, "languages": Method.languages}
             "has (sizes, degree), promised is (sizes, order)",
         ),
         ("Method", made("Method", [SIZES], GOOD), "has (sizes), promised is (sizes, order)"),
-        ("Method", made("Method", [SIZES, ORDER, ("x", "int", 0)], GOOD), "x is not promised"),
+        ("Method", made("Method", [("x", "int"), SIZES, ORDER], GOOD), "promised is (sizes, order)"),
         ("Method", made("Method", [SIZES, ORDER], GOOD, Description), "must derive from Base"),
         ("Method", made("Method", [SIZES, ORDER], {"times": Method.times}), "languages is missing"),
         ("Method", made("Method", [SIZES, ORDER], GOOD | {"languages": solve}), "must be a property, is a method"),

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import lossflow as lf
+from lossflow.diagrams import derivatives as derivatives_module
+from lossflow.diagrams.wick import SizePolynomial
 from lossflow.expansion import series as series_module
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "diagrams.json").read_text())["Y"]
@@ -188,29 +190,63 @@ def test_the_cache_is_used_and_extended(cold: Path, monkeypatch: pytest.MonkeyPa
     longer = lf.expand(problem, 2)
     assert longer.coefficients[:2] == short.coefficients
 
-    def refuse(*polynomials: lf.DiagramPolynomial) -> None:
+    def refuse(*polynomials: lf.DiagramPolynomial, **settings: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(series_module, "derivatives", refuse)
+    monkeypatch.setattr(series_module, "Derivatives", refuse)
     assert lf.expand(problem, 2) == longer
     assert lf.expand(problem, 0).coefficients == short.coefficients[:1]
 
 
 def test_an_interrupted_expansion_keeps_finished_orders(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = lf.CPDecomposition(3, symmetric=False)
-    original = series_module.derivatives
 
-    def interrupted(*polynomials: lf.DiagramPolynomial):
-        for s, y in enumerate(original(*polynomials)):
-            if s == 2:
+    class Interrupted(series_module.Derivatives):
+        def __next__(self) -> SizePolynomial:
+            if self.order == 2:
                 raise KeyboardInterrupt
-            yield y
+            return super().__next__()
 
-    monkeypatch.setattr(series_module, "derivatives", interrupted)
+    monkeypatch.setattr(series_module, "Derivatives", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         lf.expand(problem, 4)
     assert lf.expand(problem, 1).order == 1  # from the cache: computing would be interrupted only at order 2
     assert len(list(cold.rglob("*.json"))) == 1
+
+
+def test_a_higher_order_goes_on_from_the_merged_sum_on_disk(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What took long (here: everything) is not done again; each order is worked on once, with the same result."""
+    monkeypatch.setattr(derivatives_module, "PATIENCE", 0)
+    problem = lf.CPDecomposition(3, symmetric=False)
+    worked: list[int] = []
+
+    class Watched(series_module.Derivatives):
+        def __next__(self) -> SizePolynomial:
+            worked.append(self.order)
+            return super().__next__()
+
+    monkeypatch.setattr(series_module, "Derivatives", Watched)
+    lf.expand(problem, 2)
+    lf.expand(problem, 4)
+    assert worked == [0, 1, 2, 3, 4]
+    assert len(list(cold.rglob("*.npz"))) == 1
+    resumed = lf.expand(problem, 4)
+    for file in cold.rglob("*.*"):
+        file.unlink()
+    monkeypatch.setattr(derivatives_module, "PATIENCE", 1e9)
+    assert lf.expand(problem, 4) == resumed
+
+
+def test_a_damaged_merged_sum_is_not_believed(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(derivatives_module, "PATIENCE", 0)
+    lf.expand(lf.CPDecomposition(3), 2)
+    (file,) = cold.rglob("*.npz")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert lf.expand(lf.CPDecomposition(3), 2).order == 2  # not needed
+    with pytest.raises(lf.CorruptedFile, match="delete it"):
+        lf.expand(lf.CPDecomposition(3), 3)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "foreign"])

@@ -577,8 +577,9 @@ def test_references_at_small_size(setting: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_references() -> None:
+    """Within 5 sigma and rms 1.4, as the note says in section 9: its errors are scatters of three to five replicas."""
     found = np.array([x for setting in REFERENCE["settings"] for x in deviations(setting, d=1000, runs=16)])
-    assert np.abs(found).max() < 4.5
+    assert np.abs(found).max() < 5
     assert 0.5 < np.sqrt(np.mean(found**2)) < 1.4
     spoiled = np.array([x for s in REFERENCE["settings"][:3] for x in deviations(s, d=1000, runs=16, factor=1.03)])
     assert np.sqrt(np.mean(spoiled**2)) > 2

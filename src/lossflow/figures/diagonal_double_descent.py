@@ -38,8 +38,10 @@ def draw(
     sizes: tuple[int, int],
     runs: int,
 ) -> Outcome:
-    """Curves at `points` values of delta up to last_delta; solves at `deltas`, at two sizes d, the second twice the first."""
-    below, above = np.linspace(0.1, 0.995, points), np.linspace(1.005, last_delta, points)
+    """Curves at up to 4 `points` values of delta up to last_delta; solves at `deltas`, at two sizes d, the second twice the first."""
+    near = np.geomspace(0.005, 0.1, points)
+    below = np.union1d(np.linspace(0.1, 0.9, points), 1 - near)
+    above = np.union1d(np.linspace(1.1, last_delta, points), 1 + near)
     prior = RademacherSparse(density)
 
     def theory(scale: float, grid: Sequence[float] | Array) -> Array:
@@ -60,8 +62,8 @@ def draw(
     words = (
         f"Squared error of the coefficients at the end of the flow against delta = n/d for {len(scales)} scales of the start; "
         f"density {density:g}, sigma = {sigma:g}. All curves peak at delta = 1, where the noise has as many coefficients as data to "
-        "hide in, and are one curve beyond, that of least squares. Below, small starts need fewer data: the error of the smallest "
-        f"falls first. Points: direct solves at d = {sizes[0]} and {sizes[1]}, {runs} runs each, extrapolated in 1/d, with one "
+        "hide in, and are one curve beyond, that of least squares. Below, small starts come to their least error with fewer data, "
+        f"and it is smaller. Points: direct solves at d = {sizes[0]} and {sizes[1]}, {runs} runs each, extrapolated in 1/d, with one "
         "standard error."
     )
     canvas = _canvas(below, above, curves, deltas, solved, density, sigma)
@@ -121,15 +123,15 @@ def _canvas(
 
     canvas = Canvas(figsize=(6.4, 4.0), layout="constrained")
     axes = canvas.subplots()
-    colors = (*COLORS[:5],)
-    for (scale, (left, right)), color, marker in zip(curves.items(), colors, MARKERS, strict=False):
+    for (scale, (left, right)), color, marker in zip(curves.items(), COLORS, MARKERS, strict=False):
         axes.plot(below, left, color=color, label=f"{scale:g}")
+        error = solved[scale].std(axis=0, ddof=1) / math.sqrt(len(solved[scale]))
         mean = np.exp(solved[scale].mean(axis=0))
-        error = mean * solved[scale].std(axis=0, ddof=1) / math.sqrt(len(solved[scale]))
+        bars = mean * np.array([-np.expm1(-error), np.expm1(error)])  # errors are those of the logarithm
         few = np.array(deltas) < 1
-        axes.errorbar(np.array(deltas)[few], mean[few], error[few], fmt=marker, color=color, **POINTS)
+        axes.errorbar(np.array(deltas)[few], mean[few], bars[:, few], fmt=marker, color=color, **POINTS)
     axes.plot(above, right, color="#555555", label="any, $n > d$")
-    axes.errorbar(np.array(deltas)[~few], mean[~few], error[~few], fmt="o", color="#555555", **POINTS)
+    axes.errorbar(np.array(deltas)[~few], mean[~few], bars[:, ~few], fmt="o", color="#555555", **POINTS)
     axes.axvline(1, color="#999999", lw=0.8, ls=":")
     axes.set(yscale="log", xlabel=r"$\delta = n/d$", ylabel="squared error at the end")
     axes.set_ylim(0.5 * min(float(right.min()), float(min(left.min() for left, _ in curves.values()))), 20)

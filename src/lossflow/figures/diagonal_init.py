@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
+SMALLEST = 1e-10  # scale that is drawn: the best one may lie there
 NEXT_ORDER = 0.2  # of the correction in 1/d: how much of it is taken as the error of having only its first order
 
 
@@ -66,8 +67,8 @@ def draw(
     )
     words = (
         f"Squared error of the coefficients at the end of the flow against the scale of the start, delta = {delta:g}, one panel "
-        "for each noise, one color for each density of the signal. Lines: theory; on the left of each panel the short dashes are "
-        "basis pursuit (vanishing start), on the right ridgeless regression (infinite start). Stars: the best scale, at "
+        "for each noise, one color for each density of the signal. Lines: theory; the short dashes on the left of each panel are "
+        "basis pursuit (vanishing start, approached like 1/log), on the right ridgeless regression (infinite start). Stars: the best scale, at "
         f"{best or 'the smallest scale without noise'}. Points: direct convex solves at d = {sizes[0]} and {sizes[1]}, {runs} runs "
         "each, extrapolated in 1/d, with one standard error."
     )
@@ -79,7 +80,7 @@ def _curve(
     delta: float, density: float, sigma: float, scales: Sequence[float], sizes: tuple[int, int], runs: int
 ) -> Curve:
     problem = DiagonalLinear(delta, RademacherSparse(density), sigma**2)
-    grid = np.geomspace(10 * max(scales), min(scales) / 10, 61)
+    grid = np.geomspace(10 * max(scales), SMALLEST, 91)
     pursuit, ridgeless = (
         stationary(replace(problem, init=SymmetricInit(scale))).values["mse"] for scale in ("0+", math.inf)
     )
@@ -136,15 +137,17 @@ def _canvas(curves: Sequence[Curve], sigmas: Sequence[float], delta: float) -> C
 def _draw(axes: Axes, curve: Curve, color: str, marker: str) -> None:
     axes.plot(curve.scales, curve.mse, color=color, label=f"{curve.density:g}")
     low, high = curve.scales.min(), curve.scales.max()
-    for limit, span in zip(curve.limits, ((low, 20 * low), (high / 20, high)), strict=True):
+    for limit, span in zip(curve.limits, ((low, 100 * low), (high / 30, high)), strict=True):
         if limit > 0:  # basis pursuit may find the signal itself
             axes.plot(span, [limit, limit], "--", color=color, lw=1.0)
     best = curve.best.scale
     if not isinstance(best, str) and low < best < high:
         axes.plot(best, curve.best.end.values["mse"], "*", color=color, ms=9, zorder=3)
-    mean = np.exp(curve.solved.mean(axis=0))
-    error = mean * curve.solved.std(axis=0, ddof=1) / math.sqrt(len(curve.solved))
-    axes.errorbar(curve.solved_scales, mean, error, fmt=marker, color=color, **POINTS)
+    log = curve.solved.mean(axis=0)
+    error = curve.solved.std(axis=0, ddof=1) / math.sqrt(len(curve.solved))
+    mean = np.exp(log)
+    bars = mean * np.array([-np.expm1(-error), np.expm1(error)])  # errors are those of the logarithm
+    axes.errorbar(curve.solved_scales, mean, bars, fmt=marker, color=color, **POINTS)
 
 
 def _scale(scale: float | str) -> str:

@@ -8,9 +8,12 @@ of the grid is. docs/theory/mean_field.md sections 7.5 and 7.6 [NI26v2].
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from lossflow.errors import InvalidInput
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
     Integers = npt.NDArray[np.int64]
 
 LEVELS = 3
-FIRST = 0.2  # of 1/rate: the first steps of the coarsest grid
+FIRST = 0.4  # of 1/rate: the first steps of the coarsest grid of a deterministic flow, extrapolated to third order
+NOISY = 0.8  # of 1/rate: all steps of that of a stochastic flow, where sampling errors are larger
 GROWTH = 0.1  # of the time passed: later steps of a deterministic flow may be as long, its rates slow down as 1/t
 SAFE = 0.7  # of the stability bound: no step is longer
 FEWEST = 8  # steps of the coarsest grid
@@ -60,13 +64,15 @@ def flow(times: Array, rate: float, resolution: int | None, growing: bool) -> Gr
     """A grid for a flow up to the last of `times`, increasing and >= 0.
 
     rate: twice over the stability bound of a step. resolution: how many steps the finest level has, about; None: from the rate.
-    growing: whether later steps may be longer.
+    growing: whether later steps may be longer: for deterministic flows.
+    Raises `InvalidInput` for a resolution at which the coarsest grid is unstable.
     """
     last = float(times[-1])
     if last == 0:
         return Grid(np.ones(1), np.zeros(1, np.int64), 1, True)
     longest = SAFE * 2 / rate if rate > 0 else last
-    first = min(FIRST / rate if rate > 0 else last, longest, last / FEWEST)
+    usual = (FIRST if growing else NOISY) / rate if rate > 0 else last
+    first = min(usual, longest, last / FEWEST)
 
     def count(t: Array, scale: float) -> Array:
         """The integral of one over the length of a step, scale * min(longest, first + growth t), from 0 to t."""
@@ -80,8 +86,8 @@ def flow(times: Array, rate: float, resolution: int | None, growing: bool) -> Gr
     scale = 1.0
     if resolution is not None:
         wanted = max(1.0, resolution / 2 ** (LEVELS - 1))
-        scale = float(count(np.array(last), 1.0)) / wanted
-    total = float(count(np.array(last), scale))
+        scale = float(count(np.array([last]), 1.0)[0]) / wanted
+    total = float(count(np.array([last]), scale)[0])
     anchors = np.unique(np.append(0.0, times))
     allowed = max(total, DENSE) if resolution is None else total
     exact = len(anchors) - 1 <= allowed
@@ -90,18 +96,24 @@ def flow(times: Array, rate: float, resolution: int | None, growing: bool) -> Gr
     pieces = [np.zeros(1)]
     numbers = [0]
     for left, right in zip(anchors[:-1], anchors[1:], strict=True):
-        begin, end = (float(count(np.array(t), scale)) for t in (left, right))
-        parts = max(1, math.ceil(end - begin - 1e-9))
+        begin, end = (float(count(np.array([t]), scale)[0]) for t in (left, right))
+        parts = max(1, math.ceil(end - begin - 1e-9) if resolution is None else round(end - begin))
         inner = np.interp(np.linspace(begin, end, parts + 1), *_inverse(count, scale, left, right))
         inner[0], inner[-1] = left, right
         pieces.append(inner[1:])
         numbers.append(numbers[-1] + parts)
     grid = np.concatenate(pieces)
+    largest = float(np.diff(grid).max())
+    if resolution is not None and largest * rate >= 2:
+        raise InvalidInput(
+            f"resolution={resolution} makes steps of {largest:.3g} on the coarsest of {LEVELS} grids, where descent is stable below "
+            f"{2 / rate:.3g}; take at least {math.ceil(resolution * largest * rate / 2) + 4}, or leave None"
+        )
     nodes = np.searchsorted(anchors, times) if exact else np.arange(len(grid))
     return Grid(np.diff(grid), np.array(numbers)[nodes] if exact else nodes, LEVELS, exact)
 
 
-def _inverse(count, scale: float, left: float, right: float) -> tuple[Array, Array]:  # noqa: ANN001
+def _inverse(count: Callable[[Array, float], Array], scale: float, left: float, right: float) -> tuple[Array, Array]:
     """Counts and times between two times, densely."""
     t = np.linspace(left, right, 257)
     return count(t, scale), t

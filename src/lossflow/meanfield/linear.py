@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-ROUNDING = 4 * np.finfo(np.float64).eps  # of the largest value so far: the least error that is claimed
+ROUNDING = 4 * np.finfo(np.float64).eps  # of 1 + |value|: the least error that is claimed
 CAUSAL_STEPS = 1000  # updates up to which the causal pass is made as well, about a second
 KERNEL_TIMES = 500  # times up to which the two-time kernels are kept
 FINER = 24  # nodes per panel of the second quadrature, in place of 16
@@ -49,7 +49,7 @@ class Answer(NamedTuple):
 
     values, uncertainty: "loss", "test_loss", "mse", "norm", "overlap". details: "route"; for stochastic dynamics "heating",
     temperature int_0^inf K2 dt, from 1 on the second moment grows without bound; for at most 500 times "correlation",
-    "response" and "force_correlation", the two-time C, R and C_L in ascending time, (times, times). For flows C_L is the regular part,
+    "response" and "force_correlation", the two-time C, R and C_L at "kernel_times", ascending, (times, times). For flows C_L is the regular part,
     without the delta function at equal times.
     """
 
@@ -71,7 +71,9 @@ def solve(process: RowProcess, dynamics: AbstractDynamics, times: Array) -> Answ
     """
     noise_variance = _noise_variance(process)
     if noise_variance is None or not covers(process, dynamics):
-        raise InvalidInput(f"the closed equations need square loss, linear labels, no penalty and new samples at each step: {dynamics!r}")
+        raise InvalidInput(
+            f"the closed equations need square loss, linear labels, no penalty and new samples at each step: {dynamics!r}"
+        )
     norm, overlap, teacher = (float(moment[0, 0]) for moment in (process.norm, process.overlap, process.teacher))
     problem = Regression(process.delta, process.weight_decay, noise_variance, norm, overlap, teacher)
     forward = times[0] <= times[-1]
@@ -84,29 +86,34 @@ def solve(process: RowProcess, dynamics: AbstractDynamics, times: Array) -> Answ
     uncertainty = {}
     for name, array in values.items():
         values[name] = np.where(known, array, np.nan)
-        largest = max(1.0, float(np.nanmax(np.abs(values[name]), initial=0.0)))
         with np.errstate(invalid="ignore"):
-            error = np.abs(array - check[name]) + ROUNDING * np.minimum(largest, 1 + np.abs(array))
+            error = np.abs(array - check[name]) + ROUNDING * (1 + np.abs(array))
         uncertainty[name] = np.where(known, error, np.nan)
     status = _status(problem, dynamics, times, known, details.get("heating", 0.0))
     turn = slice(None) if forward else slice(None, None, -1)
-    return Answer({k: v[turn] for k, v in values.items()}, {k: v[turn] for k, v in uncertainty.items()}, status, details)
+    return Answer(
+        {k: v[turn] for k, v in values.items()}, {k: v[turn] for k, v in uncertainty.items()}, status, details
+    )
 
 
 def _flow(problem: Regression, dynamics: AbstractDynamics, times: Array) -> tuple[Moments, Moments, dict[str, Any]]:
     temperature = _temperature(dynamics)
     if temperature and times[0] < 0:
-        raise InvalidInput(f"{type(dynamics).__name__} does not run backward: times must be >= 0, got {float(times[0])!r}")
+        raise InvalidInput(
+            f"{type(dynamics).__name__} does not run backward: times must be >= 0, got {float(times[0])!r}"
+        )
     modes = volterra.flow(problem, temperature, times)
     other = volterra.flow(problem, temperature, times, points=FINER)
     details: dict[str, Any] = {"route": "spectral solution"}
     if temperature:
         details["heating"] = volterra.heating(problem, temperature)
     if times.size <= KERNEL_TIMES:
-        two_time = volterra.kernels(problem, modes, times)
-        own = temperature * two_time.self_response * np.diag(two_time.residual)
-        forces = two_time.residual - own - own.T
+        with np.errstate(over="ignore", invalid="ignore"):  # of what grew beyond all doubles, and is not kept
+            two_time = volterra.kernels(problem, modes, times)
+            own = temperature * two_time.self_response * np.diag(two_time.residual)
+            forces = two_time.residual - own - own.T
         details |= {"correlation": two_time.correlation, "response": two_time.response, "force_correlation": forces}
+        details["kernel_times"] = times
     return volterra.moments(problem, modes), volterra.moments(problem, other), details
 
 
@@ -129,6 +136,7 @@ def _descent(problem: Regression, dynamics: AbstractDynamics, times: Array) -> t
             forces = force_correlation(problem, solution, step, kick)[chosen]
             response = toeplitz(solution.response)[chosen]
             details |= {"correlation": solution.correlation[chosen], "response": response, "force_correlation": forces}
+            details["kernel_times"] = times
     else:
         other = volterra.moments(problem, volterra.descent(problem, step, kick, counts, points=FINER))
     return volterra.moments(problem, modes), other, details
@@ -154,18 +162,26 @@ def _status(
     if not known.all():
         held = times[known]
         last = (held[-1] if times[~known][0] > 0 else held[0]) if held.size else 0.0
-        return Status("left_domain", float(last), "values exceed the range of doubles beyond this time; ask for times nearer to 0")
+        return Status(
+            "left_domain", float(last), "values exceed the range of doubles beyond this time; ask for times nearer to 0"
+        )
     if dynamics.step is not None:
         bound = 2 / (problem.weight_decay + volterra.upper_edge(problem.delta))
         if dynamics.step >= bound:
-            reason = f"the step {dynamics.step:g} is not below the stability bound {bound:.6g}: the loss grows without bound"
-            return Status("left_domain", math.inf, f"{reason}; the values are right, take a smaller step if it should fall")
+            reason = (
+                f"the step {dynamics.step:g} is not below the stability bound {bound:.6g}: the loss grows without bound"
+            )
+            return Status(
+                "left_domain", math.inf, f"{reason}; the values are right, take a smaller step if it should fall"
+            )
     if heating >= 1:
         reason = f"the noise heats more than the force cools, by the factor {heating:.6g}: the second moment grows without bound"
         temperature = _temperature(dynamics)
         if temperature:
             reason += f"; the temperature is {temperature:g} and the critical one {temperature / heating:.6g}"
-        return Status("left_domain", math.inf, f"{reason}; the values are right, take smaller noise if the loss should fall")
+        return Status(
+            "left_domain", math.inf, f"{reason}; the values are right, take smaller noise if the loss should fall"
+        )
     return COMPLETE
 
 

@@ -15,8 +15,16 @@ import numpy as np
 
 from lossflow.errors import NotSpoken
 from lossflow.problems.gaussian import average, smoothed, trapezoid
-from lossflow.problems.labels import AbstractLabels, CubicNoiseLabels, LinearLabels, LogitLabels, NoiseLabels, SignLabels
-from lossflow.problems.losses import AbstractLoss, Huber, Square, sigmoid
+from lossflow.problems.labels import (
+    AbstractLabels,
+    CubicNoiseLabels,
+    LinearLabels,
+    LogitLabels,
+    NoiseLabels,
+    SignLabels,
+    SquaredLabels,
+)
+from lossflow.problems.losses import AbstractLoss, Huber, PhaseRetrieval, Square, sigmoid
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,6 +55,8 @@ def averages(loss: AbstractLoss, labels: AbstractLabels, C: float, m: float, Q: 
     """
     if isinstance(loss, Square) and labels.kind != "binary":
         return _square(*second_moments(labels, Q), C, m, Q, V)
+    if isinstance(loss, PhaseRetrieval) and isinstance(labels, SquaredLabels) and V == 0:
+        return _phase_retrieval(labels.noise_variance, C, m, Q)
     if labels.kind == "binary":
         return _binary(loss, labels, C, m, Q, V)
     if labels.additive and loss.of_residual:
@@ -129,6 +139,14 @@ def _square(product: float, square: float, C: float, m: float, Q: float, V: floa
     return Averages(gain, gain**2 * error, gain * (m - product), gain * (C - along), gain**2 * error / 2)
 
 
+def _phase_retrieval(noise_variance: float, C: float, m: float, Q: float) -> Averages:
+    """ell = (w^2 - y) w,  y = r*^2 + noise:  Gaussian moments up to the sixth."""
+    square = Q * C + 2 * m**2  # E w^2 r*^2
+    force = 15 * C**3 - 6 * C * (C * Q + 4 * m**2) + 3 * Q * (C * Q + 4 * m**2) + noise_variance * C
+    value = 0.25 * (3 * C**2 - 2 * square + 3 * Q**2 + noise_variance)
+    return Averages(3 * C - Q, max(force, 0.0), 3 * m * (C - Q), 3 * C**2 - square, max(value, 0.0))
+
+
 def _binary(loss: AbstractLoss, labels: AbstractLabels, C: float, m: float, Q: float, V: float) -> Averages:
     """Over w = sqrt(C) x, with the probability of y = 1 and the mean of r* 1[y = 1] given w."""
     slope, rest = (m / C, max(Q - m**2 / C, 0.0)) if C > 0 else (0.0, Q)
@@ -144,7 +162,9 @@ def _binary(loss: AbstractLoss, labels: AbstractLabels, C: float, m: float, Q: f
             ell, bend = loss.slope(r, np.full_like(w, y)), loss.curvature(r, np.full_like(w, y))
             teacher = slope * w * weight + y * shift
             value = loss.value(r, np.full_like(w, y))
-            parts.append([weight * bend / (1 + V * bend), weight * ell**2, teacher * ell, weight * w * ell, weight * value])
+            parts.append(
+                [weight * bend / (1 + V * bend), weight * ell**2, teacher * ell, weight * w * ell, weight * value]
+            )
         return np.array(parts)
 
     return Averages(*map(float, average(integrand).sum(axis=0)))
@@ -228,7 +248,9 @@ def _general(loss: AbstractLoss, labels: AbstractLabels, C: float, m: float, Q: 
         if loss.of_residual:
             mean = m / Q * teacher
             bend, force, value, ell = _by_residual(loss, mean - y, deviation**2, V)
-            return np.stack([bend, force, teacher * ell, mean * ell + deviation**2 * bend, value]) @ noise_weight + floor
+            return (
+                np.stack([bend, force, teacher * ell, mean * ell + deviation**2 * bend, value]) @ noise_weight + floor
+            )
         y = y[..., None]
         w = (m / Q) * teacher[..., None] + deviation * x
         y = np.broadcast_to(y, w.shape)
@@ -243,7 +265,9 @@ def _general(loss: AbstractLoss, labels: AbstractLabels, C: float, m: float, Q: 
 def _positive(labels: AbstractLabels, mean: Array, variance: float) -> Array:
     found = labels.positive(mean, variance)
     if found is None:
-        raise NotSpoken(f"averages over {labels!r} need P(y = 1) for r* ~ N(mean, variance): define positive(mean, variance)")
+        raise NotSpoken(
+            f"averages over {labels!r} need P(y = 1) for r* ~ N(mean, variance): define positive(mean, variance)"
+        )
     return found
 
 
@@ -252,7 +276,11 @@ def _noise(labels: AbstractLabels, z: Array, dimensions: int) -> Array:
     from scipy.special import ndtr
 
     uniform = np.clip(ndtr(z), 1e-300, 1 - 1e-16)
-    return uniform.reshape(1, *(1,) * dimensions, *z.shape) if labels.noise_columns else np.zeros((0, *(1,) * dimensions, *z.shape))
+    return (
+        uniform.reshape(1, *(1,) * dimensions, *z.shape)
+        if labels.noise_columns
+        else np.zeros((0, *(1,) * dimensions, *z.shape))
+    )
 
 
 def _density(x: Array) -> Array:

@@ -244,29 +244,28 @@ def _by_flow(state: _State, times: Array, tolerance: float) -> tuple[Array, floa
         chosen = chosen[np.argsort(np.abs(times[chosen]))]
         wanted = np.abs(times[chosen])
         with progress(float(wanted[-1]), "online limit") as bar, np.errstate(over="ignore", invalid="ignore"):
-            velocity = _watched(lambda x, sign=sign: sign * state.velocity(x), bar)
+            watch = _Watch(state, sign, bar)
             span = (0.0, float(wanted[-1]))
             found = solve_ivp(
-                velocity, span, state.start, "DOP853", wanted, events=_leaves(state), rtol=tolerance, atol=tolerance
+                watch, span, state.start, "DOP853", wanted, events=_leaves(state), rtol=tolerance, atol=tolerance
             )
-        if found.t.size:
-            result[chosen[: found.t.size]] = found.y.T
+        if len(found.t):  # else scipy leaves empty lists
+            result[chosen[: len(found.t)]] = found.y.T
         if found.status != 0:
-            event = found.t_events[0]
-            last = sign * float(event[0] if event.size else found.t[-1] if found.t.size else 0.0)
+            last = sign * watch.reached
     return result, last
 
 
-def _watched(velocity: Callable[[Array], Array], bar: Bar) -> Callable[[float, Array], Array]:
-    reached = 0.0
+class _Watch:
+    """The velocity, times +-1 for the direction of time, and the latest time at which it was asked for."""
 
-    def of_time(t: float, x: Array) -> Array:
-        nonlocal reached
-        bar.update(max(t - reached, 0.0))
-        reached = max(reached, t)
-        return velocity(x)
+    def __init__(self, state: _State, sign: float, bar: Bar) -> None:
+        self.state, self.sign, self.bar, self.reached = state, sign, bar, 0.0
 
-    return of_time
+    def __call__(self, t: float, x: Array) -> Array:
+        self.bar.update(max(t - self.reached, 0.0))
+        self.reached = max(self.reached, float(t))
+        return self.sign * self.state.velocity(x)
 
 
 def _leaves(state: _State) -> Callable[[float, Array], float]:
@@ -297,11 +296,15 @@ def _by_updates(state: _State, step: float, counts: npt.NDArray[np.int64]) -> _F
     return _Found(state, result, result, last)
 
 
-def _observables(process: RowProcess, times: Array, found: list[_Found]) -> tuple[dict[str, Array], dict[str, Array], dict[str, Any]]:
+def _observables(
+    process: RowProcess, times: Array, found: list[_Found]
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Any]]:
     """Values, uncertainties and details: means over the functions of averages, their scatter, the two accuracies, the neglected order."""
     known = np.all([np.isfinite(one.fine).all(axis=1) & np.isfinite(one.coarse).all(axis=1) for one in found], axis=0)
     if not known.any():
-        raise InvalidInput("the weights leave every scale before the first of these times; ask for earlier times or less noise")
+        start = _over_times(process, found[0].state, found[0].state.start[None])
+        nothing = {name: np.full((times.size, *value.shape[1:]), np.nan) for name, value in start.items()}
+        return nothing, dict(nothing), {}
     rows = [_over_times(process, one.state, one.fine[known]) for one in found]
     others = [_over_times(process, one.state, one.coarse[known]) for one in found]
     sampled = [_sampling_errors(process, one.state, one.fine[known]) for one in found[:1]]
@@ -373,7 +376,11 @@ def _status(times: Array, found: list[_Found]) -> Status:
     if not lasts:
         return COMPLETE
     last = min(lasts, key=abs)
-    return Status("left_domain", last, f"the weights leave every scale at t = {last:.6g}: take less noise, a smaller step or more weight decay")
+    return Status(
+        "left_domain",
+        last,
+        f"the weights leave every scale at t = {last:.6g}: take less noise, a smaller step or more weight decay",
+    )
 
 
 def _noise(dynamics: AbstractDynamics, delta: float) -> float:
@@ -394,4 +401,6 @@ def _require_forward(dynamics: AbstractDynamics, times: Array, delta: float) -> 
             "take order='independent' or 'reshuffled', or MeanField()"
         )
     if dynamics.step is None and not isinstance(dynamics, GradientFlow) and times.min() < 0:
-        raise InvalidInput(f"{type(dynamics).__name__} does not run backward: times must be >= 0, got {float(times.min())!r}")
+        raise InvalidInput(
+            f"{type(dynamics).__name__} does not run backward: times must be >= 0, got {float(times.min())!r}"
+        )

@@ -104,7 +104,7 @@ def plan_for(process: RowProcess, dynamics: AbstractDynamics, steps: int, paths:
 
     Deterministic dynamics need fewer: their tangents differ little between paths.
     """
-    work = WORK / 4 if isinstance(dynamics, GradientFlow | GradientDescent) else WORK
+    work = WORK / 10 if isinstance(dynamics, GradientFlow | GradientDescent) else WORK
     affordable = work / ((steps * process.model.columns) ** 3 / 6)
     if affordable >= paths:
         return Plan(paths, paths)

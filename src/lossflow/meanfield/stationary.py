@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-STAGES = ((0.1, 30), (1e-3, 200), (1e-5, 500))  # relative change of a damped round, and most rounds, before Newton's method
+STAGES = (
+    (0.1, 30),
+    (1e-3, 200),
+    (1e-5, 500),
+)  # relative change of a damped round, and most rounds, before Newton's method
 EXACT = 1e-11  # relative residual of the fixed point, at which it counts as found
 FARTHEST = 1e12  # a norm beyond it counts as infinite
 
@@ -74,8 +78,13 @@ def solve(
 
     decay: lambda >= 0; strength: s >= 0 of the L1 penalty; Q: the teacher's variance. docs/theory/mean_field.md section 6.3 [NI26v2].
     """
+    if delta == math.inf and strength == 0:
+        return _population(loss, labels, decay, Q)
     start = Point(1 / (delta * (1 + decay)), 1.0, 0.5)
-    for stages in (STAGES[:1], STAGES):  # at once, or else step by step from strong decay, which makes every problem easy
+    for stages in (
+        STAGES[:1],
+        STAGES,
+    ):  # at once, or else step by step from strong decay, which makes every problem easy
         point = start
         for weaker in (1.0, 0.1, 0.01, 1e-3, 1e-4) if stages is STAGES else ():
             if weaker > max(10 * decay, 1e-5):
@@ -87,7 +96,13 @@ def solve(
 
 
 def _settle(
-    loss: AbstractLoss, labels: AbstractLabels, delta: float, decay: float, strength: float, Q: float, point: Point,
+    loss: AbstractLoss,
+    labels: AbstractLabels,
+    delta: float,
+    decay: float,
+    strength: float,
+    Q: float,
+    point: Point,
     stages: tuple[tuple[float, int], ...],
 ) -> Point | None:
     """Damped rounds until they settle a little, then Newton's method; where that fails, more rounds."""
@@ -95,14 +110,16 @@ def _settle(
     def turn(at: Point) -> Point:
         return _round(loss, labels, delta, decay, strength, Q, at)
 
-    if delta == math.inf and turn(Point(0.0, 0.0, 0.0)).C < 1e-28:
-        return Point(0.0, 0.0, 0.0)  # nothing can be learned
     for settled, rounds in stages:
         for _ in range(rounds):
             new = turn(point)
             if not all(map(math.isfinite, new)) or new.C > FARTHEST:
                 return None
-            change = max(abs(new.V - point.V) / (new.V + 1e-300), abs(new.C / point.C - 1), abs(new.m - point.m) / math.sqrt(new.C))
+            change = max(
+                abs(new.V - point.V) / (new.V + 1e-300),
+                abs(new.C / point.C - 1),
+                abs(new.m - point.m) / math.sqrt(new.C),
+            )
             point = Point(*(0.5 * (a + b) for a, b in zip(point, new, strict=True)))
             if change < settled:
                 break
@@ -132,6 +149,25 @@ def _newton(turn: Callable[[Point], Point], point: Point, Q: float) -> Point | N
     if not np.isfinite(x).all() or x[0] > math.log(FARTHEST) or np.abs(gaps(x)).max() > EXACT:
         return None
     return read(x)
+
+
+def _population(loss: AbstractLoss, labels: AbstractLabels, decay: float, Q: float) -> Point | None:
+    """delta = inf: theta = (m/Q) theta*, where the derivative of the mean loss by m vanishes; it grows with m."""
+    from scipy.optimize import brentq
+
+    def slope(m: float) -> float:
+        return decay * m + averages(loss, labels, m**2 / Q, m, Q, 0.0).signal
+
+    at_zero = slope(0.0)
+    if abs(at_zero) < 1e-14:
+        return Point(0.0, 0.0, 0.0)  # nothing can be learned
+    sign, end = -math.copysign(1.0, at_zero), 1.0
+    while slope(sign * end) * at_zero > 0:
+        end *= 2
+        if end**2 > FARTHEST:
+            return None
+    m = float(brentq(slope, 0.0, sign * end, xtol=1e-15, rtol=1e-14))
+    return Point(0.0, m**2 / Q, m)
 
 
 def _round(
@@ -194,7 +230,9 @@ def _along_spectrum(problem: GeneralizedLinear, decay: float) -> EndState:
     noise = max(square - product**2, 0.0)
     if decay == 0 and problem.delta == 1 and noise > 1e-15:
         reason = "as many samples as weights and no weight decay: the norm grows like sqrt(t) without bound; take a weight decay"
-        return EndState({**_unknown(problem), "loss": 0.0, "norm": math.inf}, (), problem, Status("left_domain", math.inf, reason))
+        return EndState(
+            {**_unknown(problem), "loss": 0.0, "norm": math.inf}, (), problem, Status("left_domain", math.inf, reason)
+        )
     x, w = spectrum(Regression(problem.delta, decay, noise, q0, m0, product**2), 0.0, both_edges=False)
     remembered = float(problem.weight_decay == 0)  # "0+" forgets the start
     silent = x == 0
@@ -264,7 +302,9 @@ def separable_below(labels: AbstractLabels) -> float:
         return 1 / tail(0.0)
     if tail(1e6) < 1e-5:
         return math.inf
-    found = minimize_scalar(lambda u: tail(math.exp(u)), bounds=(-12.0, 14.0), method="bounded", options={"xatol": 1e-7})
+    found = minimize_scalar(
+        lambda u: tail(math.exp(u)), bounds=(-12.0, 14.0), method="bounded", options={"xatol": 1e-7}
+    )
     return 1 / min(float(found.fun), tail(0.0))
 
 
@@ -320,7 +360,9 @@ def _over_margins(labels: AbstractLabels, f: Function) -> Array:
     def integrand(x: Array) -> Array:
         up = labels.positive(x, 0.0)
         if up is None:
-            raise NotSpoken(f"{labels!r} must define positive(mean, variance), the probability of y = 1, for an end state without decay")
+            raise NotSpoken(
+                f"{labels!r} must define positive(mean, variance), the probability of y = 1, for an end state without decay"
+            )
         return up * f(x) + (1 - up) * f(-x)
 
     return average(integrand)

@@ -78,7 +78,9 @@ class Modes(NamedTuple):
     noise: Array
 
 
-def spectrum(problem: Regression, horizon: float, both_edges: bool, points: int = NODES_PER_PANEL) -> tuple[Array, Array]:
+def spectrum(
+    problem: Regression, horizon: float, both_edges: bool, points: int = NODES_PER_PANEL
+) -> tuple[Array, Array]:
     """(x, w) with <f> = sum_i w_i f(x_i) over the law of H, its atom included, all w_i > 0.
 
     horizon: the longest time, so that f varies on scales down to 1/horizon at the lower edge, and at the upper edge as well
@@ -107,7 +109,7 @@ def heating(problem: Regression, temperature: float) -> float:
 
 def heating_of_descent(problem: Regression, step: float, kick: float) -> float:
     """kick sum_k K2(k), the same for a discrete dynamics; inf for a step above the bound 2/(weight_decay + upper edge)."""
-    x, weights = spectrum(problem, 1 / step, both_edges=False)
+    x, weights = spectrum(problem, math.inf, both_edges=True)  # 2 - step s may vanish just beyond the upper edge
     x, weights = x[x > 0], weights[x > 0]
     s = problem.weight_decay + x
     upper = problem.weight_decay + upper_edge(problem.delta)

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lossflow.errors import InvalidInput
+from lossflow.memory import available_memory
 from lossflow.simulate.evaluation import Task
 from lossflow.simulate.expressions import ONE
 from lossflow.simulate.gradients import Program
-from lossflow.simulate.memory import available_memory
 from lossflow.simulate.stages import (
     DENSE_STAGES,
     ERROR_WEIGHTS,

@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from lossflow.checkpoint import Checkpoint
 from lossflow.errors import InvalidInput
+from lossflow.memory import SHARE, available_memory, require_memory
 from lossflow.progress import progress
 from lossflow.simulate.flow import COMPLETE, RUNNING, Flow, Legs, at_start
 from lossflow.simulate.gradients import Program
-from lossflow.simulate.memory import SHARE, available_memory, require_memory
 from lossflow.simulate.stages import SLOTS, AbstractStages, HostStages
 
 Array = npt.NDArray[np.float64]

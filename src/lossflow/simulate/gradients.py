@@ -22,10 +22,10 @@ from lossflow.diagrams.diagram import Diagram
 from lossflow.diagrams.polynomial import DiagramPolynomial, Term
 from lossflow.diagrams.tensor import Factor, Pinned, Tensor
 from lossflow.errors import InvalidInput
+from lossflow.memory import require_memory
 from lossflow.simulate.contraction import contract, work
 from lossflow.simulate.evaluation import Evaluator, Task, blocks
 from lossflow.simulate.expressions import Expressions, Labeled
-from lossflow.simulate.memory import require_memory
 
 Array = npt.NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """Quadratic networks at finite size: the end of a flow by L-BFGS, and gradient descent for as long as asked.
 
-The data are rows of n numbers in an orthonormal basis of Sym(d), never n matrices: a product with all of them is one matrix-vector
-product, and with more samples than Sym(d) has dimensions the Gram matrix takes the place of the data.
+The data are n rows of coordinates in an orthonormal basis of Sym(d), never n matrices: a product with all of them is one
+matrix-vector product, and with more samples than Sym(d) has dimensions the Gram matrix takes the place of the data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-CHUNK = 2**24  # random numbers drawn at a time
+CHUNK = 2**22  # random numbers drawn at a time
+MOST_BYTES = 2**28  # of data in double precision
 ZERO = 1e-3  # an eigenvalue of Z below it counts as zero: L-BFGS leaves the smallest ones at about 1e-4
 MOST_ITERATIONS = 20_000
 
@@ -43,8 +44,8 @@ class End(NamedTuple):
 class Instance:
     """One draw of everything random: teacher, start, and n = round(alpha d (d + 1)) GOE matrices with noisy labels.
 
-    For n samples the theory at alpha = n/(d(d+1)) is nearest, see `finite_size_alpha`. Teacher and start depend on (seed, run), d and the
-    widths alone, so that runs of different alpha, weight decay or noise are paired.
+    For n samples the theory at alpha = n/(d(d+1)) is nearest, see `finite_size_alpha`. Teacher and start depend on (seed, run),
+    d and the widths alone, so that runs of different alpha, weight decay or noise are paired.
     docs/theory/quadratic.md sections 1 and 8 [MBB26v2].
     """
 
@@ -84,7 +85,7 @@ class Instance:
 
     @cached_property
     def basis(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Array]:
-        """Rows, columns and weights of the upper triangle: coordinates of M in the orthonormal basis are weights * M[rows, columns]."""
+        """Rows, columns and weights of the upper triangle: coordinates of M are weights * M[rows, columns]."""
         rows, columns = np.triu_indices(self.d)
         return rows, columns, np.where(rows == columns, 1.0, math.sqrt(2.0))
 
@@ -107,23 +108,24 @@ class Instance:
         return generator(self.seed, self.run, "noise").standard_normal(self.n) * math.sqrt(self.problem.noise_variance)
 
     @cached_property
-    def data(self) -> npt.NDArray[np.float32]:
-        """n x d(d+1)/2, entries of variance 2/d."""
+    def data(self) -> Array:
+        """n x d(d+1)/2, entries of variance 2/d; in single precision where double precision takes more than MOST_BYTES."""
         p = self.d * (self.d + 1) // 2
         random = generator(self.seed, self.run, "data")
-        data = np.empty((self.n, p), dtype=np.float32)
+        precision = np.float64 if 8 * self.n * p <= MOST_BYTES else np.float32
+        data = np.empty((self.n, p), dtype=precision)
         rows = max(CHUNK // p, 1)
         for first in range(0, self.n, rows):
             part = data[first : first + rows]
-            random.standard_normal(out=part, dtype=np.float32)
+            part[:] = random.standard_normal(part.shape, dtype=np.float32)
             part *= math.sqrt(2 / self.d)
         return data
 
     @cached_property
-    def gram(self) -> tuple[npt.NDArray[np.float32], Array]:
+    def gram(self) -> tuple[Array, Array]:
         """X^T X and X^T noise, where that is the smaller matrix."""
         data = self.data
-        return data.T @ data, (data.T @ self.noise.astype(np.float32)).astype(np.float64)
+        return data.T @ data, (data.T @ self.noise.astype(data.dtype)).astype(np.float64)
 
     @property
     def prefers_gram(self) -> bool:
@@ -134,13 +136,14 @@ class Instance:
         gap = self.coordinates(Z - self.teacher)
         if self.prefers_gram:
             gram, pulled = self.gram
-            response = (gram @ gap.astype(np.float32)).astype(np.float64)
+            response = (gram @ gap.astype(gram.dtype)).astype(np.float64)
             clean = float(gap @ response)
             total = clean - 2 * float(gap @ pulled) + float(self.noise @ self.noise)
             return (response - pulled) / self.n, total / (4 * self.n), clean / (4 * self.n)
-        outputs = (self.data @ gap.astype(np.float32)).astype(np.float64)
+        data = self.data
+        outputs = (data @ gap.astype(data.dtype)).astype(np.float64)
         residuals = outputs - self.noise
-        force = (residuals.astype(np.float32) @ self.data).astype(np.float64)
+        force = (residuals.astype(data.dtype) @ data).astype(np.float64)
         return force / self.n, float(residuals @ residuals) / (4 * self.n), float(outputs @ outputs) / (4 * self.n)
 
     def objective(self, W: Array) -> tuple[float, Array]:
@@ -168,8 +171,8 @@ class Instance:
 def end_by_lbfgs(instance: Instance, tolerance: float = 1e-5) -> End:
     """The stationary state that L-BFGS reaches from the start of the flow: a local minimum of loss + (lambda/d) |W|^2.
 
-    tolerance: largest entry of d times the gradient at the end; single precision data allow about 1e-5. The state reached has
-    its `gradient` beside it. docs/theory/quadratic.md section 8 [MBB26v2].
+    tolerance: largest entry of d times the gradient at the end; data in single precision leave 1e-4 to 1e-3 of it, which
+    the `gradient` of the result says. docs/theory/quadratic.md section 8 [MBB26v2].
     """
     from scipy.optimize import minimize
 

@@ -21,9 +21,9 @@ from lossflow.dynamics import (
 )
 from lossflow.errors import InvalidInput
 from lossflow.keys import generator
+from lossflow.memory import SHARE, available_memory, require_memory
 from lossflow.problem import AbstractProblem
 from lossflow.problems.row import RowProcess, require_dimension
-from lossflow.simulate.memory import SHARE, available_memory, require_memory
 from lossflow.simulate.repetition import Record, Tick, repeat
 from lossflow.simulate.rows import (
     BLOWN_UP,
