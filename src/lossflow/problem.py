@@ -14,7 +14,7 @@ from lossflow.errors import NotSpoken
 
 # language -> the methods that understand it; tests/contracts checks this table against the methods themselves
 UNDERSTOOD_BY: dict[str, tuple[str, ...]] = {
-    "diagrams": ("Series", "Limit", "Simulation"),
+    "diagrams": ("Series", "Limit"),
     "process": ("MeanField", "Online"),
     "spectrum": (),
     "sample": ("Simulation",),

@@ -19,12 +19,14 @@ class Case:
     """A problem at small sizes, with its loss written a second time in plain numpy.
 
     speed: how many times -dL/du the weights move by (1 for problems given by diagrams, d for models of data).
+    learned: the names of what moves in a sample; None where the diagrams say it.
     """
 
     problem: lf.AbstractProblem
     sizes: Mapping[str, float]
     loss: Callable[[Tensors], float]
     speed: float = 1.0
+    learned: tuple[str, ...] | None = None
 
 
 def _cp_loss(names: list[str], scale: float) -> Callable[[Tensors], float]:
@@ -91,6 +93,33 @@ def _pinned_loss(tensors: Tensors) -> float:
     return float(0.5 * v @ v - v[0])
 
 
+def _ridge_loss(tensors: Tensors) -> float:
+    r = tensors["theta"][0] @ tensors["X"].T
+    return float(np.mean((r - tensors["y"]) ** 2) / 2)
+
+
+def _logistic_loss(tensors: Tensors) -> float:
+    r = tensors["theta"][0] @ tensors["X"].T
+    return float(np.mean(np.log1p(np.exp(-tensors["y"] * r))))
+
+
+def _softmax_loss(tensors: Tensors) -> float:
+    r = tensors["theta"] @ tensors["X"].T
+    chosen = r[tensors["y"].astype(int), np.arange(r.shape[1])]
+    return float(np.mean(np.log(np.exp(r).sum(axis=0)) - chosen))
+
+
+def _committee_loss(tensors: Tensors) -> float:
+    from scipy.special import erf
+
+    outputs = erf(tensors["theta"] @ tensors["X"].T / np.sqrt(2)).sum(axis=0)
+    return float(np.mean((outputs - tensors["y"]) ** 2) / 2)
+
+
+def _no_loss(tensors: Tensors) -> float:
+    raise AssertionError("this problem is not sampled")
+
+
 CASES: dict[str, Case] = {
     "matrix": Case(lf.CPDecomposition(order=2), {"p": 6, "H": 4, "sigma2": 0.1}, _cp_loss(["u", "u"], 1.0)),
     "matrix-scaled": Case(
@@ -132,6 +161,30 @@ CASES: dict[str, Case] = {
     ),
     "network": Case(_network(), {"p": 3, "H": 2, "N": 5, "sigma2": 0.1, "a2": 0.1}, _network_loss),
     "pinned": Case(_pinned(), {"p": 4, "mu": 0.5}, _pinned_loss),
+    "ridge": Case(
+        lf.GeneralizedLinear(lf.Square(), lf.LinearLabels(0.25), delta=2.0, init_variance=1.3, init_overlap=0.1),
+        {"d": 6},
+        _ridge_loss,
+        speed=6.0,
+        learned=("theta",),
+    ),
+    "logistic": Case(
+        lf.GeneralizedLinear(lf.Logistic(), lf.SignLabels(), delta=2.0),
+        {"d": 6},
+        _logistic_loss,
+        speed=6.0,
+        learned=("theta",),
+    ),
+    "softmax": Case(lf.Softmax(3, delta=2.0), {"d": 8}, _softmax_loss, speed=8.0, learned=("theta",)),
+    "committee": Case(
+        lf.TwoLayer(2, 2, lf.Erf(), delta=2.0, noise_variance=0.1),
+        {"d": 6},
+        _committee_loss,
+        speed=6.0,
+        learned=("theta",),
+    ),
+    "diagonal": Case(lf.DiagonalLinear(0.5, lf.BernoulliGaussian(1.0), 0.1), {"d": 4}, _no_loss),
+    "quadratic": Case(lf.QuadraticNetwork(0.5, 0.5, 0.5), {"d": 4}, _no_loss),
 }
 
 # name -> the method at the sizes of a case
@@ -139,7 +192,15 @@ METHODS: dict[str, Callable[[Mapping[str, float]], lf.AbstractMethod]] = {
     "series": lambda sizes: lf.Series(sizes, order=3),
     "limit": lambda sizes: lf.Limit(sizes),
     "simulation": lambda sizes: lf.Simulation(sizes, runs=3, seed=5),
+    "mean-field": lambda sizes: lf.MeanField(paths=64, resolution=16, randomizations=4),
+    "online": lambda sizes: lf.Online(),
 }
 
 # each method -> one problem it must be able to answer, so that no method passes by refusing everything
-ANSWERED: dict[str, str] = {"series": "network", "limit": "matrix", "simulation": "network"}
+ANSWERED: dict[str, str] = {
+    "series": "network",
+    "limit": "matrix",
+    "simulation": "network",
+    "mean-field": "ridge",
+    "online": "ridge",
+}

@@ -40,7 +40,7 @@ def compared(potential: DiagramPolynomial, observable: DiagramPolynomial | None,
 
 @pytest.mark.parametrize(
     ("order", "symmetric", "highest"),
-    [(2, True, 12), (2, False, 6), (3, True, 3), (3, False, 3), (4, True, 2), (4, False, 2)],
+    [(2, True, 9), (2, False, 5), (3, True, 3), (3, False, 3), (4, True, 2), (4, False, 2)],
 )
 @pytest.mark.usefixtures("batches")
 def test_decompositions(order: int, symmetric: bool, highest: int) -> None:

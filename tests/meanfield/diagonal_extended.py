@@ -1,4 +1,4 @@
-"""The end states of diagonal linear networks once more, in fifty digits and by another road: the oracle of `meanfield.interpolation`.
+"""The end states of diagonal linear networks once more, in fifty digits and by another road: the oracle of the end states.
 
 The library integrates over xi, by Gauss-Legendre panels in double precision, with formulas that avoid cancellation. Here
 integrals are over z, x = E beta* + deviation z, the proximal map is a root found at every node, differences are taken as they
@@ -14,6 +14,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,12 @@ def points() -> list[dict[str, Any]]:
                 "minus": float(kappa),
             }
         )
-    for prior, plus, minus in (("atoms", 8.0, 0.5), ("gaussian", 1e-6, 1e-2), ("positive", 0.02, 0.0), ("positive", 1e-8, 0.0)):
+    for prior, plus, minus in (
+        ("atoms", 8.0, 0.5),
+        ("gaussian", 1e-6, 1e-2),
+        ("positive", 0.02, 0.0),
+        ("positive", 1e-8, 0.0),
+    ):
         rows.append({"prior": prior, "delta": 0.4, "noise_variance": 0.04, "plus": plus, "minus": minus})
     for k, penalty in enumerate((1e-6, 1e-3, 0.1, 1.0, 1e-4, 0.03, 0.3, 1e-9)):
         delta = (0.5, 0.8, 1.5, 1.0)[k % 4]
@@ -78,7 +84,7 @@ def evaluate(row: Mapping[str, Any]) -> dict[str, str]:
     """mse, l1, tau, theta and, without penalty, the rate, as decimal strings of 20 digits, and the residual reached."""
     with mp.workdps(DIGITS):
         found = _interpolator(problem(row)) if "plus" in row else _lasso(problem(row))
-        return {name: mpmath.nstr(value, 5 if name == "residual" else 20) for name, value in found.items()}
+        return {name: str(mpmath.nstr(value, 5 if name == "residual" else 20)) for name, value in found.items()}
 
 
 def _interpolator(described: lf.DiagonalLinear) -> dict[str, Any]:
@@ -158,7 +164,7 @@ class _Law:
             deviation = mp.sqrt(variance + tau**2)
             edges = self._edges(mean, deviation, theta)
             guess = None
-            for low, high in zip(edges[:-1], edges[1:], strict=True):
+            for low, high in pairwise(edges):
                 for node, share in self.legendre:
                     z = (low + high) / 2 + (high - low) / 2 * node
                     mass = weight * share * (high - low) / 2 * mp.exp(-z * z / 2) / mp.sqrt(2 * mp.pi)
@@ -214,7 +220,7 @@ def _legendre(count: int) -> list[tuple[Any, Any]]:
     """Nodes and weights of Gauss-Legendre in full precision, by Newton from the double ones."""
     nodes = []
     for start in np.polynomial.legendre.leggauss(count)[0]:
-        x = mpf(float(start))
+        x, derivative = mpf(float(start)), mpf(1)
         for _ in range(4):
             before, value = mpf(1), x
             for n in range(1, count):
@@ -237,9 +243,10 @@ def _lasso(described: lf.DiagonalLinear) -> dict[str, Any]:
             deviation = mp.sqrt(variance + tau**2)
             kinks = [(s * T - mean) / deviation for s in (-1, 1)]
             edges = sorted([mpf(-14), mpf(14), mpf(-5), mpf(5), mpf(0), *(k for k in kinks if -14 < k < 14)])
-            integrand = lambda z, mean=mean, variance=variance, deviation=deviation: (
-                f(mean + deviation * z, mean, variance, T) * mp.npdf(z)
-            )
+
+            def integrand(z: Any, mean: Any = mean, variance: Any = variance, deviation: Any = deviation) -> Any:
+                return f(mean + deviation * z, mean, variance, T) * mp.npdf(z)
+
             total += weight * mp.quad(integrand, edges)
         return total
 

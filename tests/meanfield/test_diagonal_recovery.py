@@ -32,9 +32,13 @@ def test_the_exponent_of_the_note() -> None:
 def test_the_exponent_is_that_of_the_fixed_point(delta: float, density: float) -> None:
     """The local slope differs by something like 1/log(1/kappa), which is removed; atoms of any shape have the same exponent."""
     a = recovery_exponent(delta, density)
-    for prior in (lf.RademacherSparse(density), PositiveSparse(density), AtomicPrior((0.0, 1.0, -3.0), (1 - density, density / 2, density / 2))):
+    for prior in (
+        lf.RademacherSparse(density),
+        PositiveSparse(density),
+        AtomicPrior((0.0, 1.0, -3.0), (1 - density, density / 2, density / 2)),
+    ):
         problem = lf.DiagonalLinear(delta, prior)
-        kappas = np.array([1e-30, 1e-50, 1e-80])
+        kappas = np.array([1e-24, 1e-32, 1e-48])
         curves = [np.log(trade_off(problem, np.sqrt(kappas * factor)).mse) for factor in (1.01, 1 / 1.01)]
         slopes = (curves[0] - curves[1]) / (4 * math.log(1.01))
         limit = np.polynomial.Polynomial.fit(1 / np.log(1 / kappas), slopes, 2)(0.0)
@@ -44,7 +48,7 @@ def test_the_exponent_is_that_of_the_fixed_point(delta: float, density: float) -
 @pytest.mark.parametrize("density", [0.01, 0.1, 0.3, 0.7, 0.99])
 def test_the_threshold_by_minimization(density: float) -> None:
     def ratio(t: float) -> float:
-        return density * (1 + t * t) + 2 * (1 - density) * ((1 + t * t) * norm.sf(t) - t * norm.pdf(t))
+        return float(density * (1 + t * t) + 2 * (1 - density) * ((1 + t * t) * norm.sf(t) - t * norm.pdf(t)))
 
     threshold = recovery_threshold(density)
     found = minimize_scalar(ratio, bounds=(0, 6), method="bounded", options={"xatol": 1e-10})
@@ -82,7 +86,10 @@ def test_corners_of_the_exponent() -> None:
         (lambda: timescales.grokking_time(SPARSE), "weight decay that makes kappa fall"),
         (lambda: timescales.grokking_time(replace(SPARSE, weight_decay=0.1), 0.0), "kappa_c must be positive"),
         (lambda: timescales.quasi_static(replace(SPARSE, weight_decay=0.1), [-1.0]), "times must be"),
-        (lambda: timescales.quasi_static(replace(SPARSE, weight_decay=0.1, init=lf.NonNegativeInit()), [1.0]), "SymmetricInit"),
+        (
+            lambda: timescales.quasi_static(replace(SPARSE, weight_decay=0.1, init=lf.NonNegativeInit()), [1.0]),
+            "SymmetricInit",
+        ),
         (lambda: timescales.lazy_time(replace(SPARSE, init=lf.NonNegativeInit())), "kappa > 0.*non-negative"),
         (lambda: timescales.lazy_time(replace(SPARSE, init=lf.SymmetricInit("0+"))), "limit of starts"),
         (lambda: timescales.search_time(replace(SPARSE, prior=AtomicPrior((0.0,), (1.0,)))), "without a signal"),
@@ -121,7 +128,9 @@ def test_the_best_scale(problem: lf.DiagonalLinear, scale: Any) -> None:
         assert best.scale == scale
     else:
         assert 0 < best.scale < 10  # type: ignore[operator]
-        ends = [lf.stationary(replace(problem, init=lf.SymmetricInit(s))).values["mse"] for s in np.geomspace(1e-12, 10, 60)]
+        ends = [
+            lf.stationary(replace(problem, init=lf.SymmetricInit(s))).values["mse"] for s in np.geomspace(1e-12, 10, 60)
+        ]
         assert min(ends) * (1 - 1e-3) < best.end.values["mse"] <= min(ends)
     assert best.end.problem == replace(problem, init=lf.SymmetricInit(best.scale))
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from scipy.optimize import brentq, linprog, nnls
 from scipy.stats import norm
+from tests.meanfield import diagonal_extended
 
 import lossflow as lf
 from lossflow.meanfield import diagonal_entropy, diagonal_finite, diagonal_rate, diagonal_threshold
@@ -21,7 +22,6 @@ from lossflow.meanfield.diagonal_entropy import Link, fixed_point, quadrature
 from lossflow.meanfield.interpolation import End, end_state
 from lossflow.problems.diagonal import GeneralInit
 from lossflow.problems.priors import AtomicPrior, Component, GaussianPrior, PositiveSparse
-from tests.meanfield import diagonal_extended
 
 REFERENCE = Path(__file__).parent.parent / "reference"
 PUBLISHED = json.loads((REFERENCE / "diagonal.json").read_text(encoding="utf-8"))
@@ -92,7 +92,9 @@ def test_the_table_is_spread() -> None:
     assert min(row["plus"] for row in interpolators) == 1e-30
     assert max(row["plus"] for row in interpolators) == pytest.approx(1e6)
     assert min(float(row["mse"]) for row in EXTENDED) < 1e-26
-    asked = [{name: row[name] for name in point} for point, row in zip(diagonal_extended.points(), EXTENDED, strict=True)]
+    asked = [
+        {name: row[name] for name in point} for point, row in zip(diagonal_extended.points(), EXTENDED, strict=True)
+    ]
     assert asked == diagonal_extended.points()
 
 
@@ -140,7 +142,9 @@ def test_the_quadrature_is_that_of_the_law(link: Link, tau: float, theta: float)
         deviation = math.sqrt(variance + tau * tau)
         bends = np.array([theta / 2 * math.log(theta / link.plus), 0.0])
         if link.minus:
-            bends = np.append(bends, [-theta / 2 * math.log(theta / link.minus), theta / 4 * math.log(link.minus / link.plus)])
+            bends = np.append(
+                bends, [-theta / 2 * math.log(theta / link.minus), theta / 4 * math.log(link.minus / link.plus)]
+            )
         near = np.add.outer((bends - mean) / deviation, np.sinh(np.linspace(-7, 7, 141)) / 200).ravel()
         z, mass = composite(np.linspace(-12, 12, 97), near[np.abs(near) < 12])
         x = mean + deviation * z
@@ -287,7 +291,10 @@ def test_a_model_of_one_sign_is_the_mirror_image_of_the_other() -> None:
 def test_a_general_start_near_one_sign_becomes_one_sided() -> None:
     """u0 -> v0 with a signal that one sign can fit: as kappa -> 0 the other sign is used less and less."""
     one_sided = values(0.4, PositiveSparse(0.3), 0.0, GeneralInit(0.5, 0.5))["mse"]
-    gaps = [abs(values(0.4, PositiveSparse(0.3), 0.0, GeneralInit(0.5, 0.5 - e))["mse"] - one_sided) for e in (1e-4, 1e-8, 1e-12)]
+    gaps = [
+        abs(values(0.4, PositiveSparse(0.3), 0.0, GeneralInit(0.5, 0.5 - e))["mse"] - one_sided)
+        for e in (1e-4, 1e-8, 1e-12)
+    ]
     assert gaps[0] > gaps[1] > gaps[2]
 
 
@@ -319,7 +326,7 @@ def test_the_rate_of_least_squares_as_the_note_writes_it(delta: float, kappa: fl
         betas.append(beta)
         weights.append(weight * mass * norm.pdf(beta, mean, tau))
     w, D = np.concatenate(weights), 2 * np.hypot(np.concatenate(betas), kappa)
-    s = brentq(lambda s: float(w @ (D / (D - s)) ** 2) - delta, 1e-6 * kappa, 2 * kappa * (1 - 1e-12), xtol=1e-16)
+    s: Any = brentq(lambda s: float(w @ (D / (D - s)) ** 2) - delta, 1e-6 * kappa, 2 * kappa * (1 - 1e-12), xtol=1e-16)
     expected = s - s / delta * float(w @ (D / (D - s)))
     found = values(delta, SPARSE, tau**2 * (delta - 1), kappa**0.5)["rate"]
     assert found == pytest.approx(expected, rel=1e-9)
@@ -408,7 +415,7 @@ def test_least_squares_of_one_sign_and_where_it_ends() -> None:
     recovered = values(0.66, PositiveSparse(0.3), 0.0, lf.NonNegativeInit())
     assert recovered["mse"] == 0
     assert values(0.649, PositiveSparse(0.3), 0.0, lf.NonNegativeInit(0.1))["mse"] > 0
-    edge = brentq(lambda d: _slack(d, 0.04), 0.55, 0.95, xtol=1e-15)
+    edge: Any = brentq(lambda d: _slack(d, 0.04), 0.55, 0.95, xtol=1e-15)
     above = [values(edge + e, PositiveSparse(0.3), 0.04, lf.NonNegativeInit()) for e in (1e-6, 1e-8)]
     below = [values(edge - e, PositiveSparse(0.3), 0.04, lf.NonNegativeInit()) for e in (1e-6, 1e-8)]
     assert above[1]["loss"] == pytest.approx(above[0]["loss"] / 1e4, rel=1e-2)
@@ -489,7 +496,9 @@ def test_convex_solves_at_larger_sizes(setting: tuple[Any, ...]) -> None:
 def test_a_theory_that_is_off_would_be_noticed() -> None:
     """The scatter of the convex solves is small enough to see five percent."""
     problem = lf.DiagonalLinear(*SETTINGS[5])
-    mean, error = extrapolated(lambda d, run: solved(problem, d, run)[1].mse(solved(problem, d, run)[0]), (400, 800), 24)
+    mean, error = extrapolated(
+        lambda d, run: solved(problem, d, run)[1].mse(solved(problem, d, run)[0]), (400, 800), 24
+    )
     assert 4 * error < 0.05 * mean
 
 

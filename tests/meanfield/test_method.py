@@ -21,13 +21,14 @@ from lossflow.dynamics import (
 from lossflow.errors import InvalidInput, NotSpoken
 from lossflow.meanfield import grid as grids
 from lossflow.meanfield import linear, solver
-from lossflow.meanfield.errors import estimate, standard_error
+from lossflow.meanfield.errors import estimate, standard_error, without_crossings
 from lossflow.meanfield.method import MeanField
 from lossflow.meanfield.row import RowPass
 from lossflow.method import solve
 from lossflow.problem import AbstractProblem
+from lossflow.problems.cp import CPDecomposition
 from lossflow.problems.glm import GeneralizedLinear
-from lossflow.problems.labels import LinearLabels, LogitLabels, SignLabels, SquaredLabels
+from lossflow.problems.labels import LinearLabels, LogitLabels, NoiseLabels, SignLabels, SquaredLabels
 from lossflow.problems.losses import Huber, Logistic, PhaseRetrieval, Square
 from lossflow.problems.softmax import Softmax
 from lossflow.problems.two_layer import Erf, TwoLayer
@@ -43,16 +44,22 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def logistic(**options: Any) -> GeneralizedLinear:
-    return GeneralizedLinear(**({"loss": Logistic(), "labels": SignLabels(), "delta": 2.0, "weight_decay": 0.05} | options))
+    return GeneralizedLinear(
+        **({"loss": Logistic(), "labels": SignLabels(), "delta": 2.0, "weight_decay": 0.05} | options)
+    )
 
 
 def nearly_square(**options: Any) -> GeneralizedLinear:
     """Huber loss too wide to be felt: a linear model that takes the sampled route."""
-    return GeneralizedLinear(**({"loss": Huber(1e9), "labels": LinearLabels(0.25), "delta": 2.0, "weight_decay": 0.1} | options))
+    return GeneralizedLinear(
+        **({"loss": Huber(1e9), "labels": LinearLabels(0.25), "delta": 2.0, "weight_decay": 0.1} | options)
+    )
 
 
 def square(**options: Any) -> GeneralizedLinear:
-    return GeneralizedLinear(**({"loss": Square(), "labels": LinearLabels(0.25), "delta": 2.0, "weight_decay": 0.1} | options))
+    return GeneralizedLinear(
+        **({"loss": Square(), "labels": LinearLabels(0.25), "delta": 2.0, "weight_decay": 0.1} | options)
+    )
 
 
 def worst(found: Trajectory, exact: Trajectory) -> float:
@@ -71,8 +78,8 @@ def test_square_loss_is_solved_in_closed_form() -> None:
 
 @pytest.mark.parametrize("delta", [0.6, 2.0])
 def test_flows_are_extrapolated_to_their_limit(delta: float) -> None:
-    times = np.array([0.0, 0.3, 1.0, 4.0])
-    found = solve(nearly_square(delta=delta), SMALL, times)
+    times = np.array([0.0, 0.3, 1.0, 3.0])
+    found = solve(nearly_square(delta=delta), MeanField(paths=128, randomizations=4), times)
     exact = solve(square(delta=delta), SMALL, times)
     assert worst(found, exact) < 1.5
     assert max(np.max(np.abs(found.values[name] - exact.values[name])) for name in exact.values) < 2e-4
@@ -100,9 +107,10 @@ def test_resolution_is_followed_and_improves() -> None:
     assert errors[2] < errors[0] / 20
 
 
-def test_a_resolution_too_coarse_to_be_stable_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="take at least"):
-        solve(nearly_square(), MeanField(paths=64, resolution=8), [20.0])
+def test_no_resolution_is_too_coarse_to_be_stable() -> None:
+    found = solve(nearly_square(), MeanField(paths=64, randomizations=4, resolution=8), [20.0])
+    assert found.details["steps"] > 50
+    assert found.values["loss"][0] == pytest.approx(solve(square(), SMALL, [20.0]).values["loss"][0], rel=0.01)
 
 
 def test_many_times_are_interpolated_within_the_error() -> None:
@@ -150,8 +158,9 @@ def test_observables_and_their_shapes(problem: AbstractProblem, dynamics: Abstra
 
 def test_kernels_of_a_flow_have_their_continuous_meaning() -> None:
     times = np.linspace(0, 2, 5)
-    found, exact = solve(nearly_square(), MeanField(paths=256, randomizations=4, resolution=96), times), solve(
-        square(), SMALL, times
+    found, exact = (
+        solve(nearly_square(), MeanField(paths=256, randomizations=4, resolution=96), times),
+        solve(square(), SMALL, times),
     )
     lower = np.tril_indices(4, -1)
     for name, tolerance in (("correlation", 0.02), ("response", 0.03), ("force_correlation", 0.04)):
@@ -226,8 +235,6 @@ def test_separable_labels(labels: Any, delta: float, expected: bool) -> None:
 
 
 def test_pure_noise_is_separable_below_two_samples_per_dimension() -> None:
-    from lossflow.problems.labels import NoiseLabels
-
     for delta, expected in ((1.98, True), (2.02, False)):
         assert solver.never_fits(logistic(labels=NoiseLabels(), delta=delta, weight_decay=0.0).as_process()) is expected
     assert not solver.never_fits(GeneralizedLinear(Square(), SignLabels(), 1.0).as_process())
@@ -261,8 +268,6 @@ def test_what_is_refused() -> None:
     with pytest.raises(InvalidInput, match="GiB"):
         solve(logistic(), MeanField(paths=2**22), step.times(20_000), step)
     with pytest.raises(NotSpoken):
-        from lossflow.problems.cp import CPDecomposition
-
         solve(CPDecomposition(order=2), SMALL, [0.0])
 
 
@@ -275,12 +280,14 @@ def test_no_warning_where_nothing_is_wrong() -> None:
 def test_grids_hit_the_requested_times() -> None:
     random = np.random.default_rng(0)
     for _ in range(50):
-        times = np.unique(np.append(random.uniform(0, 30, random.integers(1, 12)), 0.0 if random.random() < 0.5 else 1.0))
+        times = np.unique(
+            np.append(random.uniform(0, 30, random.integers(1, 12)), 0.0 if random.random() < 0.5 else 1.0)
+        )
         grid = grids.flow(times, 0.8, None, bool(random.integers(2)))
         assert grid.exact
         assert grid.times == pytest.approx(times, abs=1e-12)
         assert (grid.steps > 0).all()
-        assert grid.steps.max() <= grids.SAFE * 2 / 0.8 * (1 + 1e-9)
+        assert grid.steps.max() < 0.95 * 2 / 0.8
         for level in range(grid.levels):
             steps, nodes = grid.level(level)
             assert np.append(0.0, np.cumsum(steps))[nodes] == pytest.approx(times, abs=1e-11)
@@ -299,6 +306,11 @@ def test_extrapolation_is_exact_for_quadratic_errors() -> None:
     assert estimate(levels, True).value == pytest.approx([3.0], abs=1e-14)
     second = estimate(levels, False)
     assert second.uncertainty == pytest.approx(np.abs(second.value - 3), rel=1e-10)
+
+
+def test_a_change_of_sign_is_no_small_error() -> None:
+    error = np.array([0.0, 4.0, 0.1, 6.0, 2.0])
+    assert without_crossings(error).tolist() == [0.0, 4.0, 2.5, 6.0, 3.0]
 
 
 def test_standard_errors_make_deviations_of_mean_square_one() -> None:

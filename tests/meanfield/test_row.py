@@ -89,7 +89,9 @@ def test_noise_of_a_linear_model(dynamics: AbstractDynamics) -> None:
 def deviations(name: str, paths: int, runs: int, tangents: int | None = None) -> Array:
     """From a reference setting, in units of the combined error and 3e-4 of the value."""
     setting = SETTINGS[name]
-    found = passes(problem_of(setting).as_process(), dynamics_of(setting), np.array(setting["steps"]), runs, paths, tangents)
+    found = passes(
+        problem_of(setting).as_process(), dynamics_of(setting), np.array(setting["steps"]), runs, paths, tangents
+    )
     table, deviations = setting["dmft"], []
     for theirs, ours in NAMES.items():
         if ours in found[0].values:
@@ -108,7 +110,9 @@ def problem_of(setting: dict[str, Any]) -> AbstractProblem:
         case "linear":
             variance = a["C0"][0][0]
             cosine = a["m0"][0][0] / math.sqrt(variance)
-            return GeneralizedLinear(Square(), LinearLabels(model["sigma"] ** 2), a["delta"], a["lam"], variance, cosine)
+            return GeneralizedLinear(
+                Square(), LinearLabels(model["sigma"] ** 2), a["delta"], a["lam"], variance, cosine
+            )
         case "logistic":
             labels = SignLabels() if model["labels"] == "sign" else LogitLabels(model["kappa"])
             return GeneralizedLinear(Logistic(), labels, a["delta"], a["lam"])
@@ -171,9 +175,17 @@ class Smoothed(AbstractPenalty):
 
 GLM = GeneralizedLinear
 SIMULATED: dict[str, tuple[AbstractProblem, AbstractDynamics, int]] = {
-    "l1": (GLM(Logistic(), SignLabels(), 1.5, weight_decay=0.02, init_overlap=0.3, penalty=L1(0.1)), SGD(0.5, 0.25), 24),
+    "l1": (
+        GLM(Logistic(), SignLabels(), 1.5, weight_decay=0.02, init_overlap=0.3, penalty=L1(0.1)),
+        SGD(0.5, 0.25),
+        24,
+    ),
     "l1-regression": (GLM(Square(), LinearLabels(0.09), 1.0, penalty=L1(0.3)), GradientDescent(0.3), 24),
-    "smooth-penalty": (GLM(Logistic(), LogitLabels(2.0), 1.5, penalty=Smoothed(0.1)), StochasticGradientFlow(0.5, 0.4), 24),
+    "smooth-penalty": (
+        GLM(Logistic(), LogitLabels(2.0), 1.5, penalty=Smoothed(0.1)),
+        StochasticGradientFlow(0.5, 0.4),
+        24,
+    ),
     "reshuffled": (logistic(), SGD(0.5, 0.25, "reshuffled"), 24),
     "persistent": (logistic(), SGD(0.5, 0.25, "persistent", 6.0), 24),
     "phase-retrieval": (
@@ -222,7 +234,9 @@ def simulated(problem: AbstractProblem, dynamics: AbstractDynamics, steps: int, 
     return {name: np.array(values) for name, values in found.items()}
 
 
-def drawn(dynamics: AbstractDynamics, k: int, state: Array, delta: float, random: np.random.Generator) -> tuple[Array, Array]:
+def drawn(
+    dynamics: AbstractDynamics, k: int, state: Array, delta: float, random: np.random.Generator
+) -> tuple[Array, Array]:
     """The factors of all samples at step k, and what they remember."""
     n, eta = len(state), dynamics.step
     assert eta is not None
@@ -251,10 +265,14 @@ def simulated_deviations(name: str, d: int, runs: int, paths: int, sabotage: flo
     found = passes(problem.as_process(), dynamics, np.array([steps]), 6, paths)
     deviations = []
     for observable, runs_of in simulated(problem, dynamics, steps, d, runs).items():
-        value, error = (part[0] * factor for part, factor in zip(averaged(found, observable), (sabotage, 1.0), strict=True))
+        value, error = (
+            part[0] * factor for part, factor in zip(averaged(found, observable), (sabotage, 1.0), strict=True)
+        )
         spread = np.sqrt(runs_of.var(axis=0, ddof=1) / runs * (runs - 1) / (runs - 3))
         known = np.reshape(np.hypot(error, spread), -1) > 1e-9  # what is 1/2 by symmetry has no scatter
-        deviations.append((np.reshape(value - runs_of.mean(axis=0), -1)[known] / np.hypot(error, spread).reshape(-1)[known]))
+        deviations.append(
+            np.reshape(value - runs_of.mean(axis=0), -1)[known] / np.hypot(error, spread).reshape(-1)[known]
+        )
     return np.concatenate(deviations)
 
 
@@ -276,8 +294,7 @@ def test_persistent_batches_without_persistence_are_independent() -> None:
     """Leaving at the rate 1 - b and entering at the rate b forgets the past: persistence 1/b."""
     process, records = logistic().as_process(), np.array([16])
     one, other = (
-        passes(process, dynamics, records, 8, 1024)
-        for dynamics in (SGD(0.5, 0.25), SGD(0.5, 0.25, "persistent", 4.0))
+        passes(process, dynamics, records, 8, 1024) for dynamics in (SGD(0.5, 0.25), SGD(0.5, 0.25, "persistent", 4.0))
     )
     for name in ("loss", "test_loss", "norm"):
         (a, ea), (b, eb) = averaged(one, name), averaged(other, name)

@@ -84,3 +84,18 @@ def test_without_jax_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(lf.InvalidInput, match=r"lossflow\[gpu\]"):
         ensemble(CASES["matrix"], np.linspace(0, 1, 3), True)
+
+
+@needs_jax
+def test_the_method_takes_it_as_a_setting() -> None:
+    problem, sizes, times = lf.CPDecomposition(order=2), {"p": 6, "H": 4, "sigma2": 0.1}, np.linspace(0, 0.5, 4)
+    here = lf.solve(problem, lf.Simulation(sizes, runs=3), times)
+    there = lf.solve(problem, lf.Simulation(sizes, runs=3, backend="jax"), times)
+    np.testing.assert_allclose(there.details["runs"]["loss"], here.details["runs"]["loss"], rtol=1e-9)
+    assert lf.compare(here, there).agree
+
+
+def test_models_of_data_have_one_backend() -> None:
+    problem = lf.GeneralizedLinear(lf.Logistic(), lf.SignLabels(), delta=2.0)
+    with pytest.raises(lf.InvalidInput, match="leave backend"):
+        lf.solve(problem, lf.Simulation({"d": 10}, backend="jax"), [0.1])

@@ -38,7 +38,9 @@ def draw(
     sizes: tuple[int, int],
     runs: int,
 ) -> Outcome:
-    """Curves at up to 4 `points` values of delta up to last_delta; solves at `deltas`, at two sizes d, the second twice the first."""
+    """Curves at up to 4 `points` values of delta up to last_delta; solves at `deltas`, at two sizes d, the second twice the
+    first.
+    """
     near = np.geomspace(0.005, 0.1, points)
     below = np.union1d(np.linspace(0.1, 0.9, points), 1 - near)
     above = np.union1d(np.linspace(1.1, last_delta, points), 1 + near)
@@ -61,18 +63,17 @@ def draw(
     verdicts.append(_one_curve(above, sigma, [curves[scale][1] for scale in scales]))
     words = (
         f"Squared error of the coefficients at the end of the flow against delta = n/d for {len(scales)} scales of the start; "
-        f"density {density:g}, sigma = {sigma:g}. All curves peak at delta = 1, where the noise has as many coefficients as data to "
-        "hide in, and are one curve beyond, that of least squares. Below, small starts come to their least error with fewer data, "
-        f"and it is smaller. Points: direct solves at d = {sizes[0]} and {sizes[1]}, {runs} runs each, extrapolated in 1/d, with one "
-        "standard error."
+        f"density {density:g}, sigma = {sigma:g}. All curves peak at delta = 1, where the noise has as many coefficients as data "
+        "to hide in, and are one curve beyond, that of least squares. Below, small starts come to their least error with fewer "
+        f"data, and it is smaller. Points: direct solves at d = {sizes[0]} and {sizes[1]}, {runs} "
+        "runs each, extrapolated in 1/d, "
+        "with one standard error."
     )
     canvas = _canvas(below, above, curves, deltas, solved, density, sigma)
     return Outcome((Picture("curves", canvas, words),), tuple(verdicts))
 
 
-def _solves(
-    prior: RademacherSparse, sigma: float, scale: float, deltas: Sequence[float], d: int, runs: int
-) -> Array:
+def _solves(prior: RademacherSparse, sigma: float, scale: float, deltas: Sequence[float], d: int, runs: int) -> Array:
     """log mse, (runs, deltas)."""
     link = Link.symmetric(scale**2)
     logs = np.empty((runs, len(deltas)))
@@ -106,7 +107,8 @@ def _one_curve(deltas: Array, sigma: float, curves: Sequence[Array]) -> Verdict:
     expected = sigma**2 / (deltas - 1)
     gap = max(float(np.abs(curve / expected - 1).max()) for curve in curves)
     agree = gap < 1e-12
-    sentence = f"for delta > 1 every scale ends at sigma^2/(delta - 1){'' if agree else ', which they do not'}: largest gap {gap:.1e}"
+    but = "" if agree else ", which they do not"
+    sentence = f"for delta > 1 every scale ends at sigma^2/(delta - 1){but}: largest gap {gap:.1e}"
     return Verdict("delta > 1", gap, None, None, agree, sentence)
 
 
@@ -123,15 +125,22 @@ def _canvas(
 
     canvas = Canvas(figsize=(6.4, 4.0), layout="constrained")
     axes = canvas.subplots()
-    for (scale, (left, right)), color, marker in zip(curves.items(), COLORS, MARKERS, strict=False):
+    few = np.array(deltas) < 1
+
+    def points(logs: Array, chosen: npt.NDArray[np.bool_], marker: str, color: str) -> None:
+        """Means of the logarithms with their errors."""
+        error = logs.std(axis=0, ddof=1) / math.sqrt(len(logs))
+        mean = np.exp(logs.mean(axis=0))
+        bars = mean * np.array([-np.expm1(-error), np.expm1(error)])
+        axes.errorbar(np.array(deltas)[chosen], mean[chosen], bars[:, chosen], fmt=marker, color=color, **POINTS)
+
+    for (scale, (left, _)), color, marker in zip(curves.items(), COLORS, MARKERS, strict=False):
         axes.plot(below, left, color=color, label=f"{scale:g}")
-        error = solved[scale].std(axis=0, ddof=1) / math.sqrt(len(solved[scale]))
-        mean = np.exp(solved[scale].mean(axis=0))
-        bars = mean * np.array([-np.expm1(-error), np.expm1(error)])  # errors are those of the logarithm
-        few = np.array(deltas) < 1
-        axes.errorbar(np.array(deltas)[few], mean[few], bars[:, few], fmt=marker, color=color, **POINTS)
+        points(solved[scale], few, marker, color)
+    any_scale = next(iter(curves))
+    right = curves[any_scale][1]
     axes.plot(above, right, color="#555555", label="any, $n > d$")
-    axes.errorbar(np.array(deltas)[~few], mean[~few], bars[:, ~few], fmt="o", color="#555555", **POINTS)
+    points(solved[any_scale], ~few, "o", "#555555")
     axes.axvline(1, color="#999999", lw=0.8, ls=":")
     axes.set(yscale="log", xlabel=r"$\delta = n/d$", ylabel="squared error at the end")
     axes.set_ylim(0.5 * min(float(right.min()), float(min(left.min() for left, _ in curves.values()))), 20)

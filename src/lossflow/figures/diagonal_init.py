@@ -63,14 +63,18 @@ def draw(
                 curves.append(_curve(delta, density, sigma, scales, sizes, runs))
                 bar.update(1)
     best = ", ".join(
-        f"{_scale(c.best.scale)} (density {c.density:g}, sigma {c.sigma:g})" for c in curves if c.sigma and c.density < 1
+        f"{_scale(c.best.scale)} (density {c.density:g}, sigma {c.sigma:g})"
+        for c in curves
+        if c.sigma and c.density < 1
     )
     words = (
-        f"Squared error of the coefficients at the end of the flow against the scale of the start, delta = {delta:g}, one panel "
-        "for each noise, one color for each density of the signal. Lines: theory; the short dashes on the left of each panel are "
-        "basis pursuit (vanishing start, approached like 1/log), on the right ridgeless regression (infinite start). Stars: the best scale, at "
-        f"{best or 'the smallest scale without noise'}. Points: direct convex solves at d = {sizes[0]} and {sizes[1]}, {runs} runs "
-        "each, extrapolated in 1/d, with one standard error."
+        "Squared error of the coefficients at the end of the flow against the scale of the start, "
+        f"delta = {delta:g}, one panel for each noise, one color for each density of the signal. "
+        "Lines: theory; the short dashes on "
+        "the left of each panel are basis pursuit (vanishing start, approached like 1/log), on the right ridgeless regression "
+        f"(infinite start). Stars: the best scale, at {best or 'the smallest scale without noise'}. "
+        "Points: direct convex solves at "
+        f"d = {sizes[0]} and {sizes[1]}, {runs} runs each, extrapolated in 1/d, with one standard error."
     )
     verdicts = tuple(_verdict(curve, sizes) for curve in curves)
     return Outcome((Picture("init", _canvas(curves, sigmas, delta), words),), verdicts)
@@ -113,8 +117,9 @@ def _verdict(curve: Curve, sizes: tuple[int, int]) -> Verdict:
     gap, deviation = float(np.abs(np.expm1(mean)).max()), float(np.abs(mean / judged.uncertainty).max())
     agree = judged.probability >= LEVEL
     sentence = (
-        f"convex solves at d = {sizes[0]} and {sizes[1]}, extrapolated, {'agree' if agree else 'disagree'} with the fixed point at "
-        f"{mean.size} scales: largest gap {100 * gap:.1f}%, largest deviation {deviation:.1f} sigma ({judged.allowed:.1f} allowed)"
+        f"convex solves at d = {sizes[0]} and {sizes[1]}, extrapolated, {'agree' if agree else 'disagree'} with the fixed point "
+        f"at {mean.size} scales: largest gap {100 * gap:.1f}%, largest deviation {deviation:.1f} sigma "
+        f"({judged.allowed:.1f} allowed)"
     )
     return Verdict(f"density {curve.density:g}, sigma {curve.sigma:g}", gap, deviation, None, agree, sentence)
 
@@ -128,7 +133,12 @@ def _canvas(curves: Sequence[Curve], sigmas: Sequence[float], delta: float) -> C
         shown = [curve for curve in curves if curve.sigma == sigma]
         for curve, color, marker in zip(shown, COLORS, MARKERS, strict=False):
             _draw(axes, curve, color, marker)
-        axes.set(xscale="log", yscale="log", xlabel="scale of the start", title=rf"$\delta = {delta:g}$, $\sigma = {sigma:g}$")
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlabel="scale of the start",
+            title=rf"$\delta = {delta:g}$, $\sigma = {sigma:g}$",
+        )
     panels[0].set_ylabel("squared error at the end")
     panels[0].legend(title="density", loc="lower right")
     return canvas

@@ -40,8 +40,9 @@ class Trial(NamedTuple):
 def draw(
     points: int, deltas: tuple[float, ...], densities: tuple[float, ...], d: int, runs: int, kappa: float, margin: float
 ) -> Outcome:
-    """points: of the contours in each direction; deltas, densities: a grid of `runs` solves at d and kappa; margin: in delta, within
-    which of the line a finite size may decide otherwise."""
+    """points: of the contours in each direction; deltas, densities: a grid of `runs` solves at d and kappa; margin: the distance
+    in delta from the line within which a finite size may decide otherwise.
+    """
     trials = []
     with progress(len(deltas) * len(densities), "convex solves") as bar:
         for delta in deltas:
@@ -53,9 +54,10 @@ def draw(
     verdicts = (_sides(trials, margin, d), _exponents(trials))
     words = (
         "The plane of delta = n/d and the density of the signal, no noise. Black line: where basis pursuit, the limit of small "
-        f"starts, begins to recover the signal. Contours: the exponent a in mse ~ kappa^(2a), {', '.join(map(str, LEVELS))}; it is "
-        f"zero on the line and one at delta = 1 and at density 0. Circles: direct solves at d = {d}, kappa = {kappa:g}, filled with "
-        f"the share of {runs} runs in which mse is below {RECOVERED:g}. The exponent is ours and unproved."
+        f"starts, begins to recover the signal. Contours: the exponent a in mse ~ kappa^(2a), {', '.join(map(str, LEVELS))}; "
+        "it is zero on the line and one at delta = 1 and at density 0. Circles: direct solves at d "
+        f"= {d}, kappa = {kappa:g}, filled "
+        f"with the share of {runs} runs in which mse is below {RECOVERED:g}. The exponent is ours and unproved."
     )
     canvas = _canvas(density_axis, line, trials, points)
     return Outcome((Picture("plane", canvas, words),), verdicts)
@@ -78,7 +80,8 @@ def _sides(trials: Sequence[Trial], margin: float, d: int) -> Verdict:
     wrong = [t for t in clear if (t.recovered > 0.5) != (t.delta > recovery_threshold(t.density))]
     agree = not wrong and bool(clear)
     sentence = (
-        f"{len(clear) - len(wrong)} of {len(clear)} points further than {margin:g} from the line are on the right side of it at d = {d}"
+        f"{len(clear) - len(wrong)} of {len(clear)} points further than {margin:g} from the line are on the right side of it "
+        f"at d = {d}"
     )
     return Verdict("recovery line", None, None, None, agree, sentence)
 
@@ -122,7 +125,13 @@ def _canvas(densities: Array, line: Array, trials: Sequence[Trial], points: int)
         zorder=3,
     )
     canvas.colorbar(shade, ax=axes, label="share of runs that recover")
-    axes.set(xlabel=r"$\delta = n/d$", ylabel="density of the signal", xlim=(0, 1), ylim=(0, 1), title="recovery from small starts")
+    axes.set(
+        xlabel=r"$\delta = n/d$",
+        ylabel="density of the signal",
+        xlim=(0, 1),
+        ylim=(0, 1),
+        title="recovery from small starts",
+    )
     axes.legend(loc="upper left")
     return canvas
 

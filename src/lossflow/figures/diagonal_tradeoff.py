@@ -46,7 +46,9 @@ def draw(
     runs: int,
     points: int,
 ) -> Outcome:
-    """sigmas: of the noise; scales: at which eigenvalues are computed, at the sizes d, `runs` of the largest; points: of a line."""
+    """sigmas: of the noise; scales: at which eigenvalues are computed, at `sizes` d with `runs` of the largest; points: of a
+    line.
+    """
     prior = RademacherSparse(density)
     grid = np.geomspace(30.0, 1e-6, points)
     curves = {sigma: trade_off(DiagonalLinear(delta, prior, sigma**2), grid) for sigma in sigmas}
@@ -61,10 +63,12 @@ def draw(
         _costs(curves, dense),
     )
     words = (
-        f"Left: the rate at which residuals vanish against the scale of the start, delta = {delta:g}, density {density:g}. Lines: "
-        "theory, one for each noise; dashes: the lazy limit 2 kappa (delta^(-1/2) - 1)^2; points: the smallest eigenvalue of "
-        f"X D X^T/delta at direct solves with sigma = {sigmas[-1]:g}, extrapolated in d^(-2/3). Middle: squared error against rate as "
-        "the scale runs from 1e-6 to 30. Sparse signals (colors): faster is worse. A dense one (black): faster is better. Right: "
+        f"Left: the rate at which residuals vanish against the scale of the start, delta = {delta:g}, density {density:g}. "
+        "Lines: theory, one for each noise; dashes: the lazy limit 2 kappa (delta^(-1/2) - 1)^2; "
+        "points: the smallest eigenvalue of "
+        f"X D X^T/delta at direct solves with sigma = {sigmas[-1]:g}, extrapolated in d^(-2/3). Middle: squared error against "
+        "rate as the scale runs from 1e-6 to 30. Sparse signals (colors): faster is worse. A dense "
+        "one (black): faster is better. Right: "
         f"without noise, the local slope of log mse against 2 log kappa (points) comes to a = {exponent:.4f} (line) like "
         "1/log(1/kappa). Edge and exponent are ours and unproved."
     )
@@ -109,8 +113,8 @@ def _by_eigenvalues(edges: Edges, sizes: Sequence[int]) -> Verdict:
     gap, worst = float(np.abs(relative).max()), float(np.abs(deviation).max())
     agree = bool(np.all((np.abs(deviation) < 3.5) | (np.abs(relative) < 0.03)))
     sentence = (
-        f"the smallest eigenvalue at d = {', '.join(map(str, sizes))}, extrapolated, {'agrees' if agree else 'disagrees'} with the "
-        f"edge at {relative.size} scales: largest gap {100 * gap:.1f}%, largest deviation {worst:.1f} sigma"
+        f"the smallest eigenvalue at d = {', '.join(map(str, sizes))}, extrapolated, {'agrees' if agree else 'disagrees'} with "
+        f"the edge at {relative.size} scales: largest gap {100 * gap:.1f}%, largest deviation {worst:.1f} sigma"
     )
     return Verdict("rate against eigenvalues", gap, worst, None, agree, sentence)
 
@@ -134,7 +138,7 @@ def _recovers(local: Array, exponent: float) -> Verdict:
 
 
 def _costs(curves: Mapping[float, TradeOff], dense: TradeOff) -> Verdict:
-    few = 1e-3 < dense.scales
+    few = dense.scales > 1e-3
     dearer = all(bool(np.all(np.diff(curve.mse[few]) < 0)) for curve in curves.values())  # scales fall
     cheaper = bool(np.all(np.diff(dense.mse[few]) > 0))
     faster = all(bool(np.all(np.diff(curve.rate) < 0)) for curve in (*curves.values(), dense))
@@ -170,7 +174,9 @@ def _canvas(
     middle.legend()
     right.plot(KAPPAS, local, MARKERS[0], color=COLORS[0], mfc="white")
     right.axhline(exponent, color="#555555", lw=1.0)
-    right.set(xscale="log", xlabel=r"$\kappa$", ylabel=r"$d\,\log$ mse$\,/\,2\,d\,\log\kappa$", title="recovery without noise")
+    right.set(
+        xscale="log", xlabel=r"$\kappa$", ylabel=r"$d\,\log$ mse$\,/\,2\,d\,\log\kappa$", title="recovery without noise"
+    )
     return canvas
 
 
@@ -187,8 +193,8 @@ def _draw_rates(axes: Axes, grid: Array, edges: Edges, delta: float) -> None:
 FIGURE = Figure(
     name="diagonal-tradeoff",
     title="Diagonal linear networks: the price of a good start",
-    claim="Without weight decay residuals vanish at the lower edge of a generalized Marchenko-Pastur law, faster from larger starts; "
-    "for sparse signals faster is worse, and without noise mse ~ kappa^(2a) where they can be recovered.",
+    claim="Without weight decay residuals vanish at the lower edge of a generalized Marchenko-Pastur law, faster from larger "
+    "starts; for sparse signals faster is worse, and without noise mse ~ kappa^(2a) where they can be recovered.",
     sources=("NI25v2",),
     quick={
         "delta": 0.5,

@@ -23,6 +23,10 @@ Extent = Literal["quick", "full"]
 SOURCES: Mapping[str, str] = {
     "YGG26v2": "D. Yarotsky, E. Golikov, Y. Gusev, Gradient Flow Through Diagram Expansions: Learning Regimes and "
     "Explicit Solutions, arXiv:2602.04548v2",
+    "NI26v2": "Nishiyama, Imaizumi, High-Dimensional Limit of Stochastic Gradient Flow via Dynamical Mean-Field Theory, "
+    "arXiv:2602.06320v2",
+    "MBB26v2": "Martin, Biroli, Bach, High-Dimensional Analysis of Gradient Flow for Extensive-Width Quadratic Neural "
+    "Networks, arXiv:2601.10483v2",
     "NI25v2": "Nishiyama, Imaizumi, Precise Dynamics of Diagonal Linear Networks: A Unifying Analysis by Dynamical "
     "Mean-Field Theory, arXiv:2510.01930v2",
 }

@@ -64,8 +64,8 @@ def draw(d: int, runs: int, alphas: tuple[float, ...], spectrum_alpha: float) ->
     words = (
         f"Left and middle: squared error and training loss of the end state against alpha = n/d^2, without label noise, at two "
         f"pairs of widths (full and dashed lines) and three weight decays each; points are {runs} runs of L-BFGS from the start "
-        f"of the flow at d = {d}, placed at alpha = n/(d(d+1)). More weight decay costs error at large alpha and saves some at small "
-        "alpha. Right: eigenvalues of Z at the end, pooled over the runs, on the predicted density: that of the teacher plus noise, "
+        f"of the flow at d = {d}, placed at alpha = n/(d(d+1)). Less weight decay means less error once there are samples enough. "
+        "Right: eigenvalues of Z at the end, pooled over the runs, on the predicted density: that of the teacher plus noise, "
         "shifted by q and cut. Where the width cuts, the density begins with a step behind a gap."
     )
     return Outcome((Picture("curves", _canvas(curves, points, spectral, spectra, alphas), words),), tuple(verdicts))
@@ -102,7 +102,9 @@ def _same_spectrum(curve: str, problem: QuadraticNetwork, point: Point, d: int) 
     counted = 1 - np.searchsorted(eigenvalues, x, side="right") / eigenvalues.size
     distance = float(np.abs(above - counted).max())
     allowed = 3 / d
-    sentence = f"the distribution functions differ by at most {distance:.4f}, {distance * d:.1f} of {d} eigenvalues; 3 are allowed"
+    sentence = (
+        f"distribution functions differ by at most {distance:.4f}, {distance * d:.1f} of {d} eigenvalues; 3 are allowed"
+    )
     return Verdict(curve, None, None, None, distance <= allowed, sentence)
 
 
@@ -164,8 +166,8 @@ def _draw_spectrum(axes: Axes, problem: QuadraticNetwork, point: Point, j: int) 
 FIGURE = Figure(
     name="quadratic-learning-curves",
     title="Quadratic networks: learning curves of the end state",
-    claim="Error, training loss and spectrum of the state that gradient flow ends in follow from the spectrum of the teacher plus "
-    "a semicircle; with alpha = n/(d(d+1)) the mean bias at d = 100 is at most 2%.",
+    claim="Error, training loss and spectrum of the state that gradient flow ends in follow from the spectrum of the teacher "
+    "plus a semicircle; with alpha = n/(d(d+1)) the mean bias at d = 100 is at most 2%.",
     sources=("MBB26v2",),
     quick={"d": 40, "runs": 4, "alphas": (0.12, 0.3, 0.5), "spectrum_alpha": 0.3},
     full={"d": 100, "runs": 16, "alphas": (0.1, 0.2, 0.3, 0.4, 0.55), "spectrum_alpha": 0.247},

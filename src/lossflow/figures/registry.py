@@ -15,6 +15,7 @@ MODULES: dict[str, str] = {
     "three-roads": "lossflow.figures.three_roads",
     "series-vs-simulation": "lossflow.figures.series_vs_simulation",
     "modular-addition": "lossflow.figures.modular_addition",
+    "real-data": "lossflow.figures.real_data",
     "diagonal-init": "lossflow.figures.diagonal_init",
     "diagonal-double-descent": "lossflow.figures.diagonal_double_descent",
     "diagonal-tradeoff": "lossflow.figures.diagonal_tradeoff",

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 def forces(
     C: Array, m: Array, Q: Array, readout: Array, teacher_readout: Array, noise_variance: float
 ) -> tuple[Array, Array, Array, Array]:
-    """(E ell w*^T, E ell w^T, E ell ell^T, E d ell/dr) of  ell_a = c_a phi'(w_a) e,  e = sum_b c_b phi(w_b) - sum_n c*_n phi(w*_n) - noise,
+    """(E ell w*^T, E ell w^T, E ell ell^T, E d ell/dr) of  ell_a = c_a phi'(w_a) e,
 
-    phi(x) = erf(x/sqrt 2), over (w, w*) ~ N(0, [[C, m], [m^T, Q]]). readout: c; teacher_readout: c*.
+    e = sum_b c_b phi(w_b) - sum_n c*_n phi(w*_n) - noise,  phi(x) = erf(x/sqrt 2),
+
+    over (w, w*) ~ N(0, [[C, m], [m^T, Q]]). readout: c; teacher_readout: c*.
     docs/theory/mean_field.md sections 4 and 6.2 [NI26v2].
     """
     S = np.block([[C, m], [m.T, Q]])
@@ -42,8 +44,8 @@ def _slopes(S: Array, units: int) -> Array:
 
 
 def _fourth(S: Array, units: int, weights: Array) -> Array:
-    """sum_jk weight_j weight_k E phi'(a) phi'(b) phi(j) phi(k),  an arcsine for each term: given the weight phi'(a) phi'(b), which is
-    Gaussian, the variables have the covariance  S - S_(ab) (1 + S)_(ab)^(-1) S_(ab)."""
+    """sum_jk weight_j weight_k E phi'(a) phi'(b) phi(j) phi(k),  an arcsine for each term: under the weight
+    phi'(a) phi'(b), which is Gaussian, the variables have the covariance  S - S_(ab) (1 + S)_(ab)^(-1) S_(ab)."""
     result = np.empty((units, units))
     slopes = _slopes(S, units)
     for a in range(units):

@@ -107,7 +107,9 @@ class Link:
         """`solve` for a single target, with a relative error at rounding even where xi is nearly zero."""
         xi = float(self.solve(np.array([mean]), theta)[0])
         for _ in range(2):
-            excess = (self.start - mean) + (self.plus * math.expm1(xi) - self.minus * math.expm1(-xi)) / 2 + theta / 2 * xi
+            excess = (
+                (self.start - mean) + (self.plus * math.expm1(xi) - self.minus * math.expm1(-xi)) / 2 + theta / 2 * xi
+            )
             xi -= excess / (self.slope(xi) + theta / 2)
         return xi
 
@@ -182,7 +184,9 @@ def _nodes(link: Link, component: Component, tau: float, theta: float) -> Nodes:
     density = (2 if even else 1) * weight / (math.sqrt(2 * math.pi) * deviation)
     mass = density * (radius * WEIGHTS).ravel() * np.exp(-u * u / 2) * (slope + half)
     known = tau / deviation
-    error = known * tau * u - half * xi  # beta - E[beta* | x]:  beta - x = -theta xi/2,  x - E[beta* | x] = tau^2 u/deviation
+    error = (
+        known * tau * u - half * xi
+    )  # beta - E[beta* | x]:  beta - x = -theta xi/2,  x - E[beta* | x] = tau^2 u/deviation
     spread = variance * known * known
     flat = np.ones_like(beta)
     bend = beta / slope if link.minus else flat
@@ -240,7 +244,10 @@ def _balance(nodes: Nodes, delta: float, noise: float, tau: float, theta: float)
     residual = np.array([math.log(mean_response / delta), math.log(variance / delta) - 2 * math.log(tau)])
     jacobian = np.array(
         [
-            [tau * float(w @ (curvature * nodes.pull)) / mean_response, theta * float(w @ response_theta) / mean_response],
+            [
+                tau * float(w @ (curvature * nodes.pull)) / mean_response,
+                theta * float(w @ response_theta) / mean_response,
+            ],
             [tau * mse_tau / variance - 2, theta * mse_theta / variance],
         ]
     )
@@ -318,16 +325,18 @@ def _nested(problem: _Equations, search: Array) -> Fixed:
 
 
 def _inner(problem: _Equations, log_tau: float, log_h: float) -> tuple[float, Nodes, _Balance]:
-    """tau at this h."""
+    """tau at this h; where tau runs away, beyond `FAR`: there the sign of the other equation is known all the same."""
     low, high = -math.inf, math.inf
-    for _ in range(MOST_STEPS):
+    steps = 0
+    while True:
         nodes, balance = problem.at(np.array([log_tau, log_tau - log_h]))
         value = float(balance.residual[1])
-        if abs(value) < TOLERANCE or high - low < NARROW * (1 + abs(low)) or (abs(log_tau) > FAR and value * log_tau > 0):
-            break  # where tau runs away, the sign of the other equation is known all the same
+        steps += 1
+        narrow = high - low < NARROW * (1 + abs(low))
+        if abs(value) < TOLERANCE or narrow or steps == MOST_STEPS or (abs(log_tau) > FAR and value * log_tau > 0):
+            return log_tau, nodes, balance
         low, high = (log_tau, high) if value > 0 else (low, log_tau)
         log_tau = _next(log_tau, value, float(balance.jacobian[1].sum()), low, high)
-    return log_tau, nodes, balance
 
 
 def _next(at: float, value: float, slope: float, low: float, high: float) -> float:

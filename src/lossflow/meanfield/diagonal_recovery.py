@@ -13,7 +13,7 @@ from lossflow.description import Vanishing, coerce
 from lossflow.errors import InvalidInput
 from lossflow.meanfield.diagonal_entropy import Link, fixed_point
 from lossflow.meanfield.diagonal_rate import interpolating
-from lossflow.meanfield.diagonal_threshold import excess_moments, quantile
+from lossflow.meanfield.diagonal_threshold import excess_moments, falling_root, quantile
 from lossflow.meanfield.interpolation import end_state
 from lossflow.problems.diagonal import DiagonalLinear, SymmetricInit
 from lossflow.trajectory import EndState
@@ -35,7 +35,9 @@ def recovery_exponent(delta: float, density: float) -> float:
     """
     delta, density = coerce(delta, float, "delta"), coerce(density, float, "density")
     if not 0 < delta <= 1:
-        raise InvalidInput(f"delta must be in (0, 1], got {delta!r}; with more data than coefficients the start does not matter")
+        raise InvalidInput(
+            f"delta must be in (0, 1], got {delta!r}; with more data than coefficients the start does not matter"
+        )
     if not 0 <= density <= 1:
         raise InvalidInput(f"density must be in [0, 1], got {density!r}")
     if density == 0 or delta == 1:
@@ -53,8 +55,6 @@ def recovery_threshold(density: float) -> float:
     density: rho = P(beta* != 0) in [0, 1]; the threshold is 0 at 0 and 1 at 1. Raises `InvalidInput` outside.
     docs/theory/diagonal.md section 5 [NI25v2].
     """
-    from scipy.optimize import brentq
-
     density = coerce(density, float, "density")
     if not 0 <= density <= 1:
         raise InvalidInput(f"density must be in [0, 1], got {density!r}")
@@ -64,8 +64,11 @@ def recovery_threshold(density: float) -> float:
     def slope(t: float) -> float:
         return density * t - 2 * (1 - density) * excess_moments(t)[0]
 
-    t = float(brentq(slope, 0.0, 40.0, xtol=1e-15, rtol=1e-14))
+    t = falling_root(lambda t: -slope(t), 1.0)
     return density * (1 + t * t) + 2 * (1 - density) * excess_moments(t)[1]
+
+
+ROUNDING = 1e-12  # relative: an mse that is smaller by less is not smaller
 
 
 class Best(NamedTuple):
@@ -78,9 +81,9 @@ class Best(NamedTuple):
 def best_scale(problem: DiagonalLinear) -> Best:
     """argmin over scales of mse at the end of the flow from SymmetricInit(scale);  the problem's own start is ignored.
 
-    problem: with delta < 1 and weight_decay = 0, since elsewhere the scale of the start does not matter. Without noise and where the
-    signal can be recovered it is "0+"; with noise it is finite, and mse can have two minima in the scale: all of 1e-30 .. 1e4 is
-    searched, to about 1e-6 in log(scale). Raises `InvalidInput` for other problems.
+    problem: with delta < 1 and weight_decay = 0, since elsewhere the scale of the start does not matter. Without noise and where
+    the signal can be recovered it is "0+"; otherwise it may be finite, and mse can have two minima in the scale: all of
+    1e-30 .. 1e4 is searched, to about 1e-6 in log(scale). Raises `InvalidInput` for other problems.
     docs/theory/diagonal.md sections 5 and 8 [NI25v2].
     """
     from scipy.optimize import minimize_scalar
@@ -88,15 +91,17 @@ def best_scale(problem: DiagonalLinear) -> Best:
     _require_interpolation(problem)
     at = lambda scale: end_state(replace(problem, init=SymmetricInit(scale)))  # noqa: E731
     limits: list[Best] = [Best(scale, at(scale)) for scale in ("0+", math.inf)]
+    least = min(limits, key=lambda best: best.end.values["mse"])
+    if not least.end.values["mse"]:
+        return least
     exponents = np.linspace(-30, 4, 35)
     curve = trade_off(problem, 10.0**exponents).mse
     k = int(np.argmin(curve))
     span = (exponents[max(k - 1, 0)], exponents[min(k + 1, exponents.size - 1)])
-    found = minimize_scalar(
-        lambda x: at(10.0**x).values["mse"], bounds=span, method="bounded", options={"xatol": 1e-6}
-    )
-    scale = float(10.0**found.x)
-    return min([*limits, Best(scale, at(scale))], key=lambda best: best.end.values["mse"])
+    found = minimize_scalar(lambda x: at(10.0**x).values["mse"], bounds=span, method="bounded", options={"xatol": 1e-6})
+    inside = Best(float(10.0**found.x), at(float(10.0**found.x)))
+    gain = least.end.values["mse"] - inside.end.values["mse"]
+    return inside if gain > ROUNDING * least.end.values["mse"] else least
 
 
 class TradeOff(NamedTuple):
@@ -126,9 +131,7 @@ def trade_off(problem: DiagonalLinear, scales: npt.ArrayLike) -> TradeOff:
             values = end_state(ends).values
             rows.append((values["rate"], values["mse"], values["tau"], values["theta"]))
             continue
-        found = fixed_point(
-            Link.of(init), problem.prior.components, problem.delta, problem.noise_variance, start
-        )
+        found = fixed_point(Link.of(init), problem.prior.components, problem.delta, problem.noise_variance, start)
         rows.append((interpolating(found.nodes, problem.delta), found.mse, found.tau, found.theta))
     columns = np.array(rows, dtype=np.float64).reshape(-1, 4).T
     return TradeOff(np.array([init.scale for init in inits], dtype=np.float64), *columns)

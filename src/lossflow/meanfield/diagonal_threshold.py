@@ -16,7 +16,9 @@ import numpy as np
 
 from lossflow.problems.priors import Component
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)  # exact to rounding for a normal density on an interval of length one
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(
+    12
+)  # exact to rounding for a normal density on an interval of length one
 SMALLEST_LOG = -690.0  # e^-690 is the smallest tau that is looked for
 
 
@@ -57,7 +59,9 @@ def _of_one(mean: float, variance: float, tau: float, threshold: float, one_side
     deviation = math.sqrt(variance + tau * tau)
     if not deviation:
         beta = max(mean - threshold, 0.0) - (0.0 if one_sided else max(-mean - threshold, 0.0))
-        return Averages((beta - mean) ** 2, abs(beta), beta * beta, float(beta != 0), float(beta == 0), (beta - mean) ** 2)
+        return Averages(
+            (beta - mean) ** 2, abs(beta), beta * beta, float(beta != 0), float(beta == 0), (beta - mean) ** 2
+        )
     known = tau / deviation
     pull, spread = known * tau, variance * known * known
     up, down = (threshold - mean) / deviation, -math.inf
@@ -164,7 +168,7 @@ def falling_root(falling: Callable[[float], float], guess: float) -> float:
             low, high = max(low - width, SMALLEST_LOG), low
             width *= 2
             value = -falling(low)
-    return float(brentq(falling, low, high, xtol=1e-16, rtol=1e-15))
+    return float(brentq(falling, low, high, xtol=1e-16, rtol=np.float64(1e-15)))  # type: ignore[arg-type]
 
 
 def recovers(components: Sequence[Component], delta: float, one_sided: bool) -> bool:
@@ -187,18 +191,22 @@ def small_noise_ratio(components: Sequence[Component], delta: float, one_sided: 
         return math.inf
     if nonzero + sides * zeros / 2 <= delta:
         return _ratio(0.0, nonzero, sides * zeros)
-    return _ratio(quantile((delta - nonzero) / (sides * zeros)), nonzero, sides * zeros) if nonzero < delta else math.inf
+    return (
+        _ratio(quantile((delta - nonzero) / (sides * zeros)), nonzero, sides * zeros) if nonzero < delta else math.inf
+    )
 
 
 def recovering_strength(components: Sequence[Component], delta: float, one_sided: bool) -> float:
-    """theta = lim T/lambda for lambda -> 0 without noise, where the signal is recovered: 1/theta = 1 - P(t)/delta at M(t) = delta,
-    P(t) < delta, in the notation of `small_noise_ratio`: there are two roots, and P < delta at the larger one.
+    """theta = lim T/lambda for lambda -> 0 without noise, where the signal is recovered: 1/theta = 1 - P(t)/delta at
+    M(t) = delta, P(t) < delta, in the notation of `small_noise_ratio`: there are two roots, and P < delta at the larger one.
     """
     nonzero, zeros, sides = _sparsity(components, one_sided)
     if not nonzero:
         return 1.0
     excess = lambda t: _ratio(t, nonzero, sides * zeros) - delta  # noqa: E731
-    bend = falling_root(lambda t: 2 * sides * zeros * _moments(t, math.inf)[1] - 2 * t * (nonzero + sides * zeros * _tail(t)), 1.0)
+    bend = falling_root(
+        lambda t: 2 * sides * zeros * _moments(t, math.inf)[1] - 2 * t * (nonzero + sides * zeros * _tail(t)), 1.0
+    )
     t = falling_root(lambda t: -excess(max(t, bend)) if t > bend else delta, bend + 1.0)
     slack = delta - nonzero - sides * zeros * _tail(t)
     return delta / slack if slack > 0 else math.inf

@@ -60,9 +60,10 @@ def rich_time(problem: DiagonalLinear) -> Timescale:
 
 
 def search_time(problem: DiagonalLinear) -> Timescale:
-    """log(rms beta*/kappa)/(2 rms g0),  rms g0 = sqrt(E beta*^2 + (E beta*^2 + sigma^2)/delta): how long a small start looks around.
+    """log(rms beta*/kappa)/(2 rms g0),  rms g0 = sqrt(E beta*^2 + (E beta*^2 + sigma^2)/delta): how long a small start searches.
 
-    g0 is the force on a coordinate at the start. Coordinates with a large force are earlier, a vanishing fraction of them at any time.
+    g0 is the force on a coordinate at the start. Coordinates with a larger force move earlier: since the force is normal, a small
+    fraction moves at any time.
     Holds for kappa << rms beta*. docs/theory/diagonal.md section 7 [NI25v2].
     """
     kappa, rms = _kappa(problem), _rms(problem)
@@ -78,7 +79,9 @@ def activation_time(coefficient: float, kappa: float) -> Timescale:
     """
     size, kappa = abs(coerce(coefficient, float, "coefficient")), coerce(kappa, float, "kappa")
     if not 0 < size < math.inf or not 0 < kappa < math.inf:
-        raise InvalidInput(f"coefficient and kappa must be finite and not zero, kappa > 0; got {coefficient!r}, {kappa!r}")
+        raise InvalidInput(
+            f"coefficient and kappa must be finite and not zero, kappa > 0; got {coefficient!r}, {kappa!r}"
+        )
     time = max(math.log(2 * size / kappa), 0.0) / (2 * size)
     return Timescale(time, kappa * MUCH <= size, f"kappa << |beta*| = {size:.3g}, delta = inf")
 
@@ -91,7 +94,7 @@ def grokking_time(problem: DiagonalLinear, kappa_c: float | None = None) -> Time
     Raises `InvalidInput` without weight decay. docs/theory/diagonal.md sections 6 and 9 [NI25v2].
     """
     kappa, decay = _kappa(problem), _decay(problem)
-    kappa_c = _rms(problem) if kappa_c is None else coerce(kappa_c, float, "kappa_c")
+    kappa_c = _rms(problem) if kappa_c is None else float(coerce(kappa_c, float, "kappa_c"))
     if not 0 < kappa_c < math.inf:
         raise InvalidInput(f"kappa_c must be positive and finite, got {kappa_c!r}")
     holds, rate = False, 0.0

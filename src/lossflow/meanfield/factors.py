@@ -42,7 +42,9 @@ class Factors:
         self.dynamics, self.steps, self.delta, self.points = dynamics, steps, delta, points
         self.fresh = not (isinstance(dynamics, SGD) and dynamics.order != "independent" and dynamics.batch_fraction < 1)
         self._state: Array = np.zeros(0)  # of samples whose factors remember
-        self._noise = self._cosine_noise() if isinstance(dynamics, StochasticGradientFlow) and dynamics.temperature else None
+        self._noise = (
+            self._cosine_noise() if isinstance(dynamics, StochasticGradientFlow) and dynamics.temperature else None
+        )
 
     def mean(self, k: int) -> float:
         """E g_k."""
@@ -58,7 +60,9 @@ class Factors:
                 return temperature * eta
             case SGD(batch_fraction=b):
                 return eta**2 * (1 - b) / b / self.delta
-        raise InvalidInput(f"mean-field theory knows gradient flow, its stochastic relatives and SGD, got {self.dynamics!r}")
+        raise InvalidInput(
+            f"mean-field theory knows gradient flow, its stochastic relatives and SGD, got {self.dynamics!r}"
+        )
 
     def draw(self, k: int, key: Array) -> Array:
         """g_k/delta, shape (paths,).
@@ -115,7 +119,7 @@ class Factors:
             mode = self.points.normal("noise in time")
             modes[j] = mode - mode.mean()
         modes /= np.sqrt((modes**2).mean(axis=1, keepdims=True))
-        return idct(modes, type=2, norm="ortho", axis=0, overwrite_x=True)
+        return np.asarray(idct(modes, type=2, norm="ortho", axis=0, overwrite_x=True))
 
 
 def _poisson(u: Array, mean: float) -> Array:

@@ -7,13 +7,11 @@ of the grid is. docs/theory/mean_field.md sections 7.5 and 7.6 [NI26v2].
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-
-from lossflow.errors import InvalidInput
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,18 +20,19 @@ if TYPE_CHECKING:
     Integers = npt.NDArray[np.int64]
 
 LEVELS = 3
-FIRST = 0.4  # of 1/rate: the first steps of the coarsest grid of a deterministic flow, extrapolated to third order
+FIRST = 0.2  # of 1/rate: the first steps of the coarsest grid of a deterministic flow, extrapolated to third order
 NOISY = 0.8  # of 1/rate: all steps of that of a stochastic flow, where sampling errors are larger
 GROWTH = 0.1  # of the time passed: later steps of a deterministic flow may be as long, its rates slow down as 1/t
-SAFE = 0.7  # of the stability bound: no step is longer
+SAFE = 0.7  # of the stability bound: no step is longer, before rounding
+ROUNDED = 1.3  # steps for one: between two requested times there is a whole number of steps
 FEWEST = 8  # steps of the coarsest grid
 DENSE = 64  # requested times beyond which the values are interpolated in time, unless the grid is that fine anyway
 
 
 class Grid(NamedTuple):
     """steps: eta_k of the coarsest level, shape (K,). nodes: numbers of coarsest steps after which values are known, increasing.
-    levels: 1 for discrete dynamics, else `LEVELS`; level j has every step cut into 2^j. exact: whether the nodes are the requested
-    times."""
+    levels: 1 for discrete dynamics, else `LEVELS`; level j has every step cut into 2^j. exact: whether the nodes are at the
+    requested times."""
 
     steps: Array
     nodes: Integers
@@ -63,9 +62,9 @@ def discrete(step: float, counts: Integers) -> Grid:
 def flow(times: Array, rate: float, resolution: int | None, growing: bool) -> Grid:
     """A grid for a flow up to the last of `times`, increasing and >= 0.
 
-    rate: twice over the stability bound of a step. resolution: how many steps the finest level has, about; None: from the rate.
+    rate: twice over the stability bound of a step, which no step of any level comes near. resolution: how many steps the finest
+    level has, about; None: from the rate.
     growing: whether later steps may be longer: for deterministic flows.
-    Raises `InvalidInput` for a resolution at which the coarsest grid is unstable.
     """
     last = float(times[-1])
     if last == 0:
@@ -95,20 +94,15 @@ def flow(times: Array, rate: float, resolution: int | None, growing: bool) -> Gr
         anchors = np.array([0.0, last])
     pieces = [np.zeros(1)]
     numbers = [0]
-    for left, right in zip(anchors[:-1], anchors[1:], strict=True):
+    for left, right in pairwise(anchors):
         begin, end = (float(count(np.array([t]), scale)[0]) for t in (left, right))
-        parts = max(1, math.ceil(end - begin - 1e-9) if resolution is None else round(end - begin))
+        parts = max(1, round(end - begin))
+        parts += end - begin > ROUNDED * parts
         inner = np.interp(np.linspace(begin, end, parts + 1), *_inverse(count, scale, left, right))
         inner[0], inner[-1] = left, right
         pieces.append(inner[1:])
         numbers.append(numbers[-1] + parts)
     grid = np.concatenate(pieces)
-    largest = float(np.diff(grid).max())
-    if resolution is not None and largest * rate >= 2:
-        raise InvalidInput(
-            f"resolution={resolution} makes steps of {largest:.3g} on the coarsest of {LEVELS} grids, where descent is stable below "
-            f"{2 / rate:.3g}; take at least {math.ceil(resolution * largest * rate / 2) + 4}, or leave None"
-        )
     nodes = np.searchsorted(anchors, times) if exact else np.arange(len(grid))
     return Grid(np.diff(grid), np.array(numbers)[nodes] if exact else nodes, LEVELS, exact)
 

@@ -42,8 +42,10 @@ def end_state(problem: AbstractProblem) -> EndState:
     weight_decay lambda that of  beta = soft(x, theta lambda),  infinite at "0+" where the data are interpolated.
 
     weight_decay 0, delta < 1: the interpolator with the potential that the start leaves behind; "0+": basis pursuit;
-    inf: ridgeless regression. delta > 1: least squares. weight_decay > 0: LASSO, whatever the start; "0+": its limit.
-    At delta = 1 with noise the mse is infinite, for one-sided models at delta = 1/2 (unless the signal is positive on average). Ours and unproved: the rate, and all ends of one-sided models.
+    inf: ridgeless regression. delta > 1: least squares. weight_decay > 0: LASSO, whatever the scale; "0+": its limit. Models of
+    u0 = +-v0 end at the same with coefficients of one sign; where no such interpolator exists, at least squares, rate zero.
+    At delta = 1 with noise the mse is infinite, for these models at delta = 1/2 unless the signal has their sign on average.
+    Ours and unproved: the rate, and all ends of one-sided models.
     Raises `InvalidInput` for another problem. `status` says when the equations were not solved.
     docs/theory/diagonal.md sections 5, 6, 8 and 9 [NI25v2].
     """
@@ -52,10 +54,14 @@ def end_state(problem: AbstractProblem) -> EndState:
     end = _end(problem)
     status = COMPLETE
     if not end.residual <= GOOD_RESIDUAL:
-        reason = f"the search for the fixed point stopped at a relative residual of {end.residual:.1e}; report this problem"
+        reason = (
+            f"the search for the fixed point stopped at a relative residual of {end.residual:.1e}; report this problem"
+        )
         status = Status("stopped", None, reason)
     elif math.isinf(end.mse):
-        reason = "the mean squared error is infinite here: the data are as many as the coefficients that they have to move"
+        reason = (
+            "the mean squared error is infinite here: the data are as many as the coefficients that they have to move"
+        )
         status = Status("complete", None, reason)
     values = {name: value for name, value in end._asdict().items() if name != "residual"}
     return EndState(values, (), problem, status)
@@ -75,7 +81,7 @@ def _end(problem: DiagonalLinear) -> End:
 
 
 def reachable(problem: DiagonalLinear) -> tuple[tuple[Component, ...], bool]:
-    """The components of beta* and whether the model is one-sided; a non-positive model is told as a non-negative one of -beta*."""
+    """The components of beta* and whether the model is one-sided; non-positive models are told as non-negative ones of -beta*."""
     init = problem.init
     if isinstance(init, SymmetricInit):
         return problem.prior.components, False

@@ -49,8 +49,8 @@ class Answer(NamedTuple):
 
     values, uncertainty: "loss", "test_loss", "mse", "norm", "overlap". details: "route"; for stochastic dynamics "heating",
     temperature int_0^inf K2 dt, from 1 on the second moment grows without bound; for at most 500 times "correlation",
-    "response" and "force_correlation", the two-time C, R and C_L at "kernel_times", ascending, (times, times). For flows C_L is the regular part,
-    without the delta function at equal times.
+    "response" and "force_correlation", the two-time C, R and C_L at "kernel_times", ascending, (times, times). For flows
+    C_L is the regular part, without the delta function at equal times.
     """
 
     values: Mapping[str, Array]
@@ -226,8 +226,8 @@ def _kick(dynamics: AbstractDynamics, delta: float) -> float:
 class Equations(NamedTuple):
     """The two-time solution after K updates, k, l = 0 .. K.
 
-    correlation: C(k, l), (K+1, K+1). residual: S(k, l) = E e_k e_l, (K+1, K+1). overlap: m_k. response: R(k, l) at [k-l-1], l < k;
-    self_response: delta P(k, l) at [k-l-1]: a constant step makes both depend on k - l alone.
+    correlation: C(k, l), (K+1, K+1). residual: S(k, l) = E e_k e_l, (K+1, K+1). overlap: m_k. response:
+    R(k, l) at [k-l-1], l < k; self_response: delta P(k, l) at [k-l-1]: a constant step makes both depend on k - l alone.
     """
 
     correlation: Array

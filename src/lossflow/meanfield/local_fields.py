@@ -1,8 +1,8 @@
 """Averages over the field of one sample of a generalized linear model, after the sample's own pull on it.
 
 The field w and the teacher's r* are Gaussian with E w^2 = C, E w r* = m, E r*^2 = Q. A sample of label y that answers with the
-strength V moves its preactivation to r, where  r + V ell(r, y) = w:  the proximal point. V = 0 is a fresh sample, r = w. Everything
-is a one-dimensional integral to rounding, for the losses and labels of the library.
+strength V moves its preactivation to r, where  r + V ell(r, y) = w:  the proximal point. V = 0 is a fresh sample, r = w.
+Everything is a one-dimensional integral to rounding, for the losses and labels of the library.
 """
 
 from __future__ import annotations
@@ -120,9 +120,11 @@ def tilt(labels: AbstractLabels, mean: Array, variance: float) -> Array:
         case SignLabels():
             return deviation * _density(mean / deviation)
         case LogitLabels(sharpness=kappa) if kappa * deviation <= BROAD:
-            return variance * smoothed(lambda r: kappa * sigmoid(kappa * r) * sigmoid(-kappa * r), mean, deviation)
+            return variance * smoothed(
+                lambda r: kappa * sigmoid(kappa * r) * sigmoid(-kappa * r), np.asarray(mean), deviation
+            )
         case LogitLabels(sharpness=kappa):
-            u = 0.4 * np.arange(-95, 96)
+            u = 0.4 * np.arange(-95, 96, dtype=np.float64)
             weight = sigmoid(u) * sigmoid(-u)
             return deviation * _density((np.asarray(mean)[..., None] + u / kappa) / deviation) @ (weight / weight.sum())
     # a formula for P(y = 1) of a user's own, differentiated: exact to 1e-11 where it is smooth on the scale of `deviation`

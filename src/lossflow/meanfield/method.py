@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from lossflow.checkpoint import Checkpoint
-from lossflow.dynamics import AbstractDynamics
+from lossflow.dynamics import AbstractDynamics, require_known
 from lossflow.errors import InvalidInput
 from lossflow.meanfield.errors import FEWEST
 from lossflow.method import AbstractMethod
@@ -35,8 +35,8 @@ class MeanField(AbstractMethod):
     Square loss with labels r* + noise is solved in closed form instead.
 
     paths: of the process, per randomization, >= 16; powers of two sample best. resolution: >= 4, steps of the finest grid of a
-    flow, about; None chooses it from the stability bound and the last time. randomizations: >= 4, independent solves with their own
-    random numbers, averaged. dimension: for matrix processes alone; here None. seed: >= 0.
+    flow, about; None chooses it from the stability bound and the last time. randomizations: >= 4, independent solves with
+    random numbers of their own, averaged. dimension: for matrix processes alone; here None. seed: >= 0.
 
     Values are scalars for one column of weights and carry matrices (m, m) or (m, m*) behind the time for several; see the
     problem's docstring. The uncertainty is one standard error of the total error: the scatter of the randomizations, the
@@ -68,7 +68,9 @@ class MeanField(AbstractMethod):
                 f"got {self.randomizations}"
             )
         if self.resolution is not None and self.resolution < 4:
-            raise InvalidInput(f"MeanField.resolution must be at least 4, got {self.resolution}; leave None to have it chosen")
+            raise InvalidInput(
+                f"MeanField.resolution must be at least 4, got {self.resolution}; leave None to have it chosen"
+            )
         if self.dimension is not None and self.dimension < 1:
             raise InvalidInput(f"MeanField.dimension must be at least 1, got {self.dimension}")
         if self.seed < 0:
@@ -76,6 +78,7 @@ class MeanField(AbstractMethod):
 
     def solve(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> Trajectory:
         """The trajectory at `times`."""
+        require_known("MeanField", dynamics)
         process = problem.as_process()
         if not isinstance(process, RowProcess):
             raise problem.silence("process", f"MeanField knows no {type(process).__name__} so far")
@@ -88,7 +91,9 @@ class MeanField(AbstractMethod):
 
         if linear.covers(process, dynamics):
             answer = linear.solve(process, dynamics, times)
-            return self._trajectory(problem, times, dynamics, answer.values, answer.uncertainty, answer.status, answer.details)
+            return self._trajectory(
+                problem, times, dynamics, answer.values, answer.uncertainty, answer.status, answer.details
+            )
         from lossflow.meanfield.solver import solve_row
 
         found = solve_row(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from lossflow.dynamics import SGD, AbstractDynamics, GradientFlow, PoissonSGD, StochasticGradientFlow
+from lossflow.dynamics import SGD, AbstractDynamics, GradientFlow, PoissonSGD, StochasticGradientFlow, require_known
 from lossflow.errors import InvalidInput, NotSpoken
+from lossflow.keys import generator
 from lossflow.meanfield import committee
 from lossflow.meanfield.local_fields import averages
-from lossflow.keys import generator
 from lossflow.method import AbstractMethod
 from lossflow.problem import AbstractProblem
 from lossflow.problems.glm import LinearModel
@@ -36,12 +36,12 @@ RETURNS = 2**10  # points for the neglected order
 
 @dataclass(frozen=True, repr=False)
 class Online(AbstractMethod):
-    """dm/dt = -lambda m - E[ell w*^T],     dC/dt = -2 lambda C - E[ell w^T] - E[w ell^T] + tau E[ell ell^T],     (w, w*) ~ N(0, [[C, m], [m^T, Q]])
+    """dm/dt = -lambda m - E[ell w*^T],     dC/dt = -2 lambda C - E[ell w^T] - E[w ell^T] + tau E[ell ell^T]
 
-    for the moments C = E theta theta^T, m = E theta theta*^T of a row: delta -> inf at fixed temperature tau. So
-    `StochasticGradientFlow` and `PoissonSGD` have the same limit; `GradientFlow` is the population flow, tau = 0. Discrete
-    dynamics are followed update by update, with the square of the step: weights move by the mean force of a batch, and by its
-    scatter (v + step^2)/delta E[ell ell^T], v the variance of the factor of a sample (docs/theory/mean_field.md section 1).
+    over (w, w*) ~ N(0, [[C, m], [m^T, Q]]), for the moments C = E theta theta^T, m = E theta theta*^T of a row: delta -> inf at
+    fixed temperature tau. So `StochasticGradientFlow` and `PoissonSGD` have the same limit; `GradientFlow` is the population
+    flow, tau = 0. Discrete dynamics are followed update by update, with the square of the step: weights move by the mean force
+    and by the scatter of a batch, (v + step^2)/delta E[ell ell^T], v the variance of the factor of a sample.
 
     At delta = inf the uncertainty is that of the numbers: averages in closed form or by quadrature are exact to rounding, others
     are sampled. A problem of finite delta is answered as if each batch were made of new samples, which is exact until samples
@@ -58,6 +58,7 @@ class Online(AbstractMethod):
 
     def solve(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> Trajectory:
         """The trajectory at `times`."""
+        require_known("Online", dynamics)
         process = problem.as_process()
         if not isinstance(process, RowProcess):
             raise problem.silence("process", f"Online knows models linear in the data, not {type(process).__name__}")
@@ -84,7 +85,7 @@ class Online(AbstractMethod):
 
 
 class Forces(NamedTuple):
-    """Averages over (w, w*, y). signal: E ell w*^T (m, m*). drag: E ell w^T (m, m). scatter: E ell ell^T (m, m). curvature: E d ell/dr (m, m)."""
+    """Averages over (w, w*, y). signal: E ell w*^T (m, m*). drag: E ell w^T, scatter: E ell ell^T, curvature: E ell' (m, m)."""
 
     signal: Array
     drag: Array
@@ -99,7 +100,7 @@ class Statistics(Protocol):
 
 
 class _Found(NamedTuple):
-    """The state over times by one function of averages, NaN where it left every scale, which it did at `last`; and once more less exactly."""
+    """The state over times by one function of averages, NaN from where it left every scale, at `last`; again, less exactly."""
 
     state: _State
     fine: Array
@@ -137,7 +138,8 @@ class _Points:
         self.model = model = process.model
         stars = model.teacher_columns
         dimensions = stars + model.columns + model.noise_columns
-        u = qmc.Sobol(dimensions, seed=generator(0, run, "averages of the online limit")).random(count).T
+        random = generator(0, run, "averages of the online limit")
+        u = qmc.Sobol(dimensions, seed=random).random(count).T  # pyright: ignore[reportCallIssue]
         u = np.clip(u, 1e-12, 1 - 1e-12)
         z = ndtri(u[: stars + model.columns])
         z -= z.mean(axis=1, keepdims=True)
@@ -175,10 +177,13 @@ class _State:
     """C, m, and three numbers of the neglected order, as one vector.
 
     pull: V, by which the earlier pulls of a sample that returns have moved its preactivation, r = w - V ell,
-    dV/dt = 1/delta - (lambda + c) V,  c the mean curvature of the loss. off_norm, off_overlap: what it does to C and m, where it changes
-    the force by -V ell' ell and correlates the noise of the weights over time:  d off_norm/dt = -2 (lambda + c_min) off_norm
-    + 2 V (|E ell' ell w^T| + E ell ell^T),  d off_overlap/dt = -(lambda + c_min) off_overlap + V |E ell' ell w*^T|.  The pulls of a
-    sample are taken to be equal, as if its force did not change in time.
+    dV/dt = 1/delta - (lambda + c) V,  c the mean curvature of the loss. off_norm, off_overlap: what this does to C and m,
+    since it changes the force by -V ell' ell and correlates the noise of the weights over time,
+
+        d off_norm/dt = -2 (lambda + c_min) off_norm + 2 V (|E ell' ell w^T| + |E ell ell^T|)
+        d off_overlap/dt = -(lambda + c_min) off_overlap + V |E ell' ell w*^T|.
+
+    The pulls of a sample are taken to be equal, as if its force did not change in time.
     """
 
     def __init__(self, process: RowProcess, statistics: Statistics, noise: float) -> None:
@@ -299,7 +304,7 @@ def _by_updates(state: _State, step: float, counts: npt.NDArray[np.int64]) -> _F
 def _observables(
     process: RowProcess, times: Array, found: list[_Found]
 ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Any]]:
-    """Values, uncertainties and details: means over the functions of averages, their scatter, the two accuracies, the neglected order."""
+    """Values, uncertainties and details: means over the functions of averages; their scatter, accuracy and neglected order."""
     known = np.all([np.isfinite(one.fine).all(axis=1) & np.isfinite(one.coarse).all(axis=1) for one in found], axis=0)
     if not known.any():
         start = _over_times(process, found[0].state, found[0].state.start[None])

@@ -107,7 +107,12 @@ class SampledSide(ParameterSide):
         force = self.conditioning.factor[k] @ self.basis.vectors[self.first :]
         # Stein: E[L_k w*] = sum_s M(k, s) m_s + M(k, *) Q
         pull = (push[0, 0] - memory[0] @ self.overlap[: k + 1, 0, 0]) * self.precision[0, 0]
-        moved = (1 - eta * self.process.weight_decay) * theta - memory[0] @ self.paths[: k + 1] - pull * self.teacher + force
+        moved = (
+            (1 - eta * self.process.weight_decay) * theta
+            - memory[0] @ self.paths[: k + 1]
+            - pull * self.teacher
+            + force
+        )
         if self.penalty.smooth:
             self._carried[k] = -eta * self.penalty.curvature(theta)
             moved -= eta * self.penalty.force(theta)

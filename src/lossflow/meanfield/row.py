@@ -39,8 +39,12 @@ class Plan(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """What one pass found. values: by observable, NaN after step `reached`, shape (records, ...); integrals: standard errors of observables that are sampled integrals themselves; reached: how many steps were
-    made; kernels: two-time functions, see `MeanField`; consistency: the largest |E[L w^T] - sum M C| over scale (section 2.1)."""
+    """What one pass found.
+
+    values: by observable, NaN after step `reached`, shape (records, ...); integrals: standard errors of those observables that
+    are sampled integrals over a fresh sample; reached: how many steps were made; kernels: two-time functions, see `MeanField`;
+    consistency: the largest violation of Stein's identity (section 2.1), relative to step and norm.
+    """
 
     values: dict[str, Array]
     integrals: dict[str, Array]
@@ -57,11 +61,23 @@ class RowPass:
     """
 
     def __init__(
-        self, process: RowProcess, dynamics: AbstractDynamics, steps: Array, records: Integers, plan: Plan, seed: int, run: int
+        self,
+        process: RowProcess,
+        dynamics: AbstractDynamics,
+        steps: Array,
+        records: Integers,
+        plan: Plan,
+        seed: int,
+        run: int,
     ) -> None:
         model = process.model
         self.process, self.steps, self.records, self.plan = process, steps, records, plan
-        groups = {"teacher": model.teacher_columns, "labels": model.noise_columns, "innovations": SPREAD, "noise in time": SPREAD}
+        groups = {
+            "teacher": model.teacher_columns,
+            "labels": model.noise_columns,
+            "innovations": SPREAD,
+            "noise in time": SPREAD,
+        }
         self.points = Points(plan.paths, groups, seed, run, "samples of the mean field")
         self.basis = Basis(plan.paths)
         self.teacher, self.labels = self._draw_labels()
@@ -135,7 +151,9 @@ class RowPass:
         if self.process.penalty is None:
             return ClosedSide(self.process, self.steps)
         groups = {"parameters": 2, "forces": SPREAD}
-        return SampledSide(self.process, self.steps, Points(self.plan.paths, groups, seed, run, "parameters of the mean field"))
+        return SampledSide(
+            self.process, self.steps, Points(self.plan.paths, groups, seed, run, "parameters of the mean field")
+        )
 
     def _preactivations(self, k: int) -> tuple[Array, Array]:
         """r_k and the part of w_k that w* does not explain, shape (m, paths)."""

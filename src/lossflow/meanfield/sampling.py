@@ -37,7 +37,8 @@ class Points:
 
         self.paths = paths
         self.random = generator(seed, run, f"{purpose}, independent")
-        sequence = qmc.Sobol(sum(groups.values()), scramble=True, seed=generator(seed, run, f"{purpose}, Sobol"))
+        scrambling = generator(seed, run, f"{purpose}, Sobol")
+        sequence = qmc.Sobol(sum(groups.values()), seed=scrambling)  # pyright: ignore[reportCallIssue]  (`rng` from 1.15 on)
         points = sequence.random_base2(max(0, int(paths - 1).bit_length()))[:paths]
         self._points: Array = np.ascontiguousarray(points.T) * (1 - 2 * EDGE) + EDGE
         ends = np.cumsum(list(groups.values()))
@@ -162,6 +163,7 @@ class Conditioning:
         return (left[:, kept].T @ weighted / singular[kept]) @ right[kept]
 
     def _is_conditioned(self) -> bool:
-        from scipy.linalg.lapack import dtrcon
+        from scipy.linalg import lapack
 
-        return dtrcon(self._triangle[: self.rank, : self.rank].T, uplo="U")[0] > CONDITIONED
+        triangle = self._triangle[: self.rank, : self.rank].T
+        return lapack.dtrcon(triangle, uplo="U")[0] > CONDITIONED  # pyright: ignore[reportAttributeAccessIssue]

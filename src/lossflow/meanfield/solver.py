@@ -70,11 +70,15 @@ def solve_row(
         name: estimate([np.stack([p.values[name][:known] for p in level]) for level in passes], deterministic)
         for name in (passes[0][0].values if known else ())
     }
-    integrals = {name: np.mean([p.integrals[name][:known] for p in passes[-1]], axis=0) for name in passes[0][0].integrals}
+    integrals = {
+        name: np.mean([p.integrals[name][:known] for p in passes[-1]], axis=0) for name in passes[0][0].integrals
+    }
     values, uncertainty = _at_times(estimates, integrals, grid, times[order])
     status = _status(process, dynamics, grid, reached, passes)
     details = _details(grid, passes[-1], estimates, plan, memory)
-    return Answer({k: v[order] for k, v in values.items()}, {k: v[order] for k, v in uncertainty.items()}, status, details)
+    return Answer(
+        {k: v[order] for k, v in values.items()}, {k: v[order] for k, v in uncertainty.items()}, status, details
+    )
 
 
 def grid_of(process: RowProcess, dynamics: AbstractDynamics, times: Array, resolution: int | None) -> Grid:
@@ -102,14 +106,15 @@ def grid_of(process: RowProcess, dynamics: AbstractDynamics, times: Array, resol
 def plan_for(process: RowProcess, dynamics: AbstractDynamics, steps: int, paths: int) -> Plan:
     """Exact tangents on as many paths as `WORK` allows, a power of two; probes where these would be too few.
 
-    Deterministic dynamics need fewer: their tangents differ little between paths.
+    Deterministic dynamics make do with a tenth of that work, or `LEAST` paths: their tangents differ little between paths.
     """
-    work = WORK / 10 if isinstance(dynamics, GradientFlow | GradientDescent) else WORK
-    affordable = work / ((steps * process.model.columns) ** 3 / 6)
-    if affordable >= paths:
-        return Plan(paths, paths)
-    tangents = 2 ** int(math.log2(affordable)) if affordable >= 1 else 0
-    return Plan(paths, tangents if tangents >= min(LEAST, paths // 2) else 0)
+    affordable = WORK / ((steps * process.model.columns) ** 3 / 6)
+    least = min(LEAST, paths // 2)
+    if affordable < least:
+        return Plan(paths, 0)
+    if isinstance(dynamics, GradientFlow | GradientDescent):
+        affordable = max(affordable / 10, least)
+    return Plan(paths, paths if affordable >= paths else 2 ** int(math.log2(affordable)))
 
 
 def bytes_of(process: RowProcess, dynamics: AbstractDynamics, steps: int, plan: Plan) -> float:
@@ -205,7 +210,7 @@ def _at_times(
 
 
 def _interpolated(nodes: Array, value: Array, error: Array, times: Array) -> tuple[Array, Array]:
-    """Cubic splines through the nodes; the difference from the spline through every second node, over eight, is the error."""
+    """Cubic splines through the nodes; a quarter of the difference from the spline through every second node is the error."""
     from scipy.interpolate import CubicSpline
 
     times = times[times <= nodes[-1] * (1 + 1e-12)]
@@ -215,7 +220,7 @@ def _interpolated(nodes: Array, value: Array, error: Array, times: Array) -> tup
     every = np.unique(np.append(np.arange(0, len(nodes), 2), len(nodes) - 1))
     coarse = CubicSpline(nodes[every], value[every])(times)
     sampled = np.array([np.interp(times, nodes, column) for column in error.reshape(len(nodes), -1).T]).T
-    return fine, np.hypot(sampled.reshape(fine.shape), np.abs(fine - coarse) / 8)
+    return fine, np.hypot(sampled.reshape(fine.shape), np.abs(fine - coarse) / 4)
 
 
 def _status(
@@ -245,7 +250,7 @@ def never_fits(process: RowProcess) -> bool:
 
     points = (np.arange(4096) + 0.5) / 4096
     teacher = np.sqrt(process.teacher[0, 0]) * ndtri(points)
-    noise = np.tile((np.arange(4096) * 0.6180339887498949) % 1.0, (model.noise_columns, 1))
+    noise: Array = np.tile((np.arange(4096) * 0.6180339887498949) % 1.0, (model.noise_columns, 1))
     y = model.labels(teacher[None], noise)
     if model.errors(np.ones((1, 1)), np.ones(1)) is None or not np.isin(y, (-1.0, 1.0)).all():
         return False

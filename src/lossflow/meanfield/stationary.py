@@ -1,9 +1,9 @@
 """Where gradient flow of a generalized linear model ends: the minimizer of a convex loss in high dimension.
 
-For convex loss and weight decay lambda, with an L1 penalty of strength s or without (s = 0), the end is the M-estimator. Its field
-w and self-response V are those of the fixed point
+For convex loss and weight decay lambda, with an L1 penalty of strength s or without (s = 0), the end is the M-estimator. Its
+field w and self-response V are those of the fixed point
 
-    E = ell'-average E ell'/(1 + V ell'),    F = E ell^2,    M* = (E ell r* - E m)/Q,     r + V ell(r, y) = w
+    E = mean of ell'/(1 + V ell'),    F = E ell^2,    M* = (E ell r* - E m)/Q,     r + V ell(r, y) = w
     theta = soft(u - M* theta*, s)/(lambda + E),     u ~ N(0, F/delta)
     V = E d theta/du / delta,     m = E theta theta*,     C = E theta^2.
 
@@ -55,9 +55,10 @@ def end_state(problem: GeneralizedLinear) -> EndState:
     """The end state of gradient flow: t -> inf after n, d -> inf with n/d = delta.
 
     values: "loss", "test_loss", "norm", "overlap"; "train_error", "test_error" for labels +-1; "mse" for labels r* + noise.
-    weight_decay 0.0: where the flow from theta_0 ends; "0+": the limit lambda -> 0 of the minimizers. A falsy status, with the reason, for
-    separable data without weight decay (the norm grows like log t; the values are those of the largest margin) and for the
-    interpolation threshold. Raises `NotSpoken` for a loss that is not convex and for penalties other than L1.
+    weight_decay 0.0: where the flow from theta_0 ends; "0+": the limit lambda -> 0 of the minimizers. A falsy status, with the
+    reason, for separable data without weight decay (the norm grows like log t; the values are those of the direction with the
+    largest margin) and for the interpolation threshold delta = 1. Raises `NotSpoken` for a loss that is not convex and for
+    penalties other than L1.
     docs/theory/mean_field.md section 6.3 [NI26v2].
     """
     strength = _strength(problem)
@@ -76,7 +77,8 @@ def solve(
 ) -> Point | None:
     """The fixed point for convex `loss`; None where none was found, as where the norm has no bound.
 
-    decay: lambda >= 0; strength: s >= 0 of the L1 penalty; Q: the teacher's variance. docs/theory/mean_field.md section 6.3 [NI26v2].
+    decay: lambda >= 0; strength: s >= 0 of the L1 penalty; Q: the teacher's variance.
+    docs/theory/mean_field.md section 6.3 [NI26v2].
     """
     if delta == math.inf and strength == 0:
         return _population(loss, labels, decay, Q)
@@ -153,7 +155,6 @@ def _newton(turn: Callable[[Point], Point], point: Point, Q: float) -> Point | N
 
 def _population(loss: AbstractLoss, labels: AbstractLabels, decay: float, Q: float) -> Point | None:
     """delta = inf: theta = (m/Q) theta*, where the derivative of the mean loss by m vanishes; it grows with m."""
-    from scipy.optimize import brentq
 
     def slope(m: float) -> float:
         return decay * m + averages(loss, labels, m**2 / Q, m, Q, 0.0).signal
@@ -166,7 +167,7 @@ def _population(loss: AbstractLoss, labels: AbstractLabels, decay: float, Q: flo
         end *= 2
         if end**2 > FARTHEST:
             return None
-    m = float(brentq(slope, 0.0, sign * end, xtol=1e-15, rtol=1e-14))
+    m = _zero(slope, 0.0, sign * end)
     return Point(0.0, m**2 / Q, m)
 
 
@@ -278,8 +279,8 @@ def _without_decay(problem: GeneralizedLinear) -> EndState:
         return _largest_margin(problem, threshold)
     if delta <= 1:
         raise NotSpoken(
-            f"without weight decay {loss!r} has many minimizers at delta <= 1, and which one a flow reaches is known for losses of "
-            f"r - y alone; take a weight decay. Methods that apply: {problem.answered_by()}."
+            f"without weight decay {loss!r} has many minimizers at delta <= 1, and which one a flow reaches is known for "
+            f"losses of r - y alone; take a weight decay. Methods that apply: {problem.answered_by()}."
         )
     return _finish(problem, solve(loss, labels, delta, 0.0), 0.0)
 
@@ -314,7 +315,6 @@ def largest_margin(labels: AbstractLabels, delta: float) -> tuple[float, float]:
     The margin kappa(rho) at cosine rho solves  delta E k(beta) = 1,  beta = (kappa - rho y r*)/sqrt(1 - rho^2),
     k(beta) = E (beta - Z)_+^2;  rho maximizes it. docs/theory/mean_field.md section 6.3 [NI26v2].
     """
-    from scipy.optimize import brentq
     from scipy.special import ndtr
 
     def density(b: Array) -> Array:
@@ -336,7 +336,7 @@ def largest_margin(labels: AbstractLabels, delta: float) -> tuple[float, float]:
         low = -1.0
         while excess(low) > 0:
             low *= 2
-        return float(brentq(excess, low, high, xtol=1e-15, rtol=1e-14))
+        return _zero(excess, low, high)
 
     def slope(angle: float) -> float:
         """d kappa/d rho, up to a positive factor."""
@@ -350,8 +350,15 @@ def largest_margin(labels: AbstractLabels, delta: float) -> tuple[float, float]:
 
     if second_moments(labels, 1.0)[0] == 0:
         return 0.0, margin(math.pi / 2)
-    angle = float(brentq(slope, 1e-4 / (1 + math.sqrt(delta)), math.pi / 2, xtol=1e-14, rtol=1e-13))
+    angle = _zero(slope, 1e-4 / (1 + math.sqrt(delta)), math.pi / 2)
     return math.cos(angle), margin(angle)
+
+
+def _zero(f: Callable[[float], float], a: float, b: float) -> float:
+    """The zero of f between a and b, where its signs differ."""
+    from scipy.optimize import root_scalar
+
+    return float(root_scalar(f, bracket=(a, b), xtol=1e-15, rtol=1e-14).root)
 
 
 def _over_margins(labels: AbstractLabels, f: Function) -> Array:
@@ -379,8 +386,9 @@ def _largest_margin(problem: GeneralizedLinear, threshold: float) -> EndState:
     wrong = LinearModel(problem.loss, problem.labels).test(one, cosine * one, one)["test_error"]
     values |= {"overlap": cosine, "test_error": wrong, "test_loss": math.inf if wrong > 1e-12 else 0.0}
     reason = (
-        f"the samples are separable (delta = {problem.delta:g} < {threshold:.6g}) and there is no weight decay: the norm grows like log t "
-        "without bound, the direction tends to that of the largest margin, whose values these are; take a weight decay"
+        f"the samples are separable (delta = {problem.delta:g} < {threshold:.6g}) and there is no weight decay: the norm "
+        "grows like log t without bound, the direction tends to that of the largest margin, whose values "
+        "these are; take a weight decay"
     )
     return EndState(values, (), problem, Status("left_domain", math.inf, reason))
 
@@ -392,7 +400,8 @@ def _strength(problem: GeneralizedLinear) -> float:
         case L1(strength=strength):
             return strength
     raise NotSpoken(
-        f"the end state of {problem!r} is known for weight decay and L1 penalties only. Methods that apply: {problem.answered_by()}."
+        f"the end state of {problem!r} is known for weight decay and L1 penalties only. "
+        f"Methods that apply: {problem.answered_by()}."
     )
 
 
@@ -406,8 +415,9 @@ def _require_convex(problem: GeneralizedLinear) -> None:
         if (bend < -1e-12).any():
             at = float(r[np.argmin(bend)])
             raise NotSpoken(
-                f"{loss!r} is not convex (its curvature is {float(bend.min()):.3g} at r = {at:.3g}, y = {y:g}), so the end of its flow is no "
-                f"fixed point of an M-estimator and depends on the way there. Methods that apply: {problem.answered_by()}."
+                f"{loss!r} is not convex (its curvature is {float(bend.min()):.3g} at r = {at:.3g}, y = {y:g}), so the end "
+                f"of its flow is no fixed point of an M-estimator and depends on the way there. "
+                f"Methods that apply: {problem.answered_by()}."
             )
 
 

@@ -196,7 +196,7 @@ class DiagonalLinear(AbstractProblem):
     delta: float
     prior: AbstractPrior
     noise_variance: float = 0.0
-    init: AbstractInit = SymmetricInit()  # noqa: RUF009  (a frozen description)
+    init: AbstractInit = SymmetricInit()
     weight_decay: float | Vanishing = 0.0
 
     def check(self) -> None:

@@ -81,7 +81,7 @@ class GeneralizedLinear(AbstractProblem):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Always "process"; "sample" for finite delta; "diagrams" for the square loss of labels y = r* + noise without penalty."""
+        """Always "process"; "sample" for finite delta; "diagrams" for square loss of labels y = r* + noise without penalty."""
         found = ("process", "sample") if self.delta < math.inf else ("process",)
         return found if self._no_diagrams() else ("diagrams", *found)
 

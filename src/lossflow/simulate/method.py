@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -40,6 +40,9 @@ class Simulation(AbstractMethod):
     tolerance: the relative error of the loss of a run of a flow, 1e-13 <= tolerance <= 0.1; below the rounding of
     its terms (1e-16 times the sum of their sizes) a loss cannot be told from zero.
 
+    backend: "jax" does the arithmetic of sums of diagrams through JAX in double precision, on the accelerator if there is one
+    (the extra `lossflow[gpu]`); every run then equals that of "numpy" up to rounding.
+
     Sums of diagrams follow `GradientFlow`. Models linear in the data follow every dynamics: one with a step exactly as it is
     defined; `PoissonSGD` without one hit by hit; the stochastic flow, and penalties that have a proximal step in place of a
     force, by steps that are halved and extrapolated until what is left is small against the sampling error (`details["step"]`,
@@ -62,6 +65,7 @@ class Simulation(AbstractMethod):
     seed: int = 0
     design: Design | None = None
     tolerance: float = 1e-8
+    backend: Literal["numpy", "jax"] = "numpy"
 
     language: ClassVar[str] = "sample"
 
@@ -77,6 +81,11 @@ class Simulation(AbstractMethod):
         """The means over the runs at `times`."""
         process = problem.as_process() if "process" in problem.languages else None
         if isinstance(process, RowProcess):
+            if self.backend != "numpy":
+                raise InvalidInput(
+                    f'backend="jax" is for losses given by diagrams; {type(problem).__name__} is simulated from its data: leave '
+                    'backend="numpy"'
+                )
             from lossflow.simulate.row_ensemble import solve_rows
 
             return solve_rows(self, problem, process, times, dynamics)
@@ -95,6 +104,7 @@ class Simulation(AbstractMethod):
             times,
             self.tolerance,
             Checkpoint("simulate", self._key(problem, times, dynamics)),
+            accelerated=self.backend == "jax",
         )
         return Trajectory(
             times=times,
