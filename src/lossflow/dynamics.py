@@ -207,3 +207,11 @@ def _require_temperature(dynamics: AbstractDynamics) -> None:
     temperature = getattr(dynamics, "temperature")  # noqa: B009
     if not 0 <= temperature < math.inf:
         raise InvalidInput(f"{type(dynamics).__name__}.temperature must be a finite number >= 0, got {temperature!r}")
+
+
+def require_known(method: str, dynamics: AbstractDynamics) -> None:
+    """Raise `InvalidInput` unless `dynamics` is one of those defined here; `method` is a name for the message."""
+    known = (GradientFlow, GradientDescent, StochasticGradientFlow, PoissonSGD, SGD)
+    if not isinstance(dynamics, known):
+        names = ", ".join(kind.__name__ for kind in known)
+        raise InvalidInput(f"{method} knows the dynamics {names}; got {dynamics!r}")

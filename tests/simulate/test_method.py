@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import lossflow as lf
-from lossflow.simulate import flow, memory
+from lossflow import memory
+from lossflow.simulate import flow
 from lossflow.simulate.gradients import Program
 
 REFERENCES: dict[str, Any] = json.loads((Path(__file__).parent.parent / "reference" / "diagrams.json").read_text())[
@@ -194,7 +195,7 @@ def test_it_is_a_description() -> None:
     assert pickle.loads(pickle.dumps(method)) == method
     assert lf.Simulation.from_toml(method.to_toml()) == method
     assert eval(repr(method), {"Simulation": lf.Simulation}) == method
-    assert [f.name for f in dataclasses.fields(lf.Simulation)] == ["sizes", "runs", "seed", "design", "tolerance"]
+    assert [f.name for f in dataclasses.fields(lf.Simulation)] == ["sizes", "runs", "seed", "design", "tolerance", "backend"]
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,10 @@ def solve_row(
     what = f"a mean-field solution of {grid.finest} steps with {paths} paths"
     require_memory(memory, what, "take fewer paths, times nearer to 0 or a coarser resolution")
     passes = _all_passes(process, dynamics, grid, plan, randomizations, seed, checkpoint)
-    deterministic = isinstance(dynamics, GradientFlow | GradientDescent)
     reached = min(p.reached // 2**j for j, level in enumerate(passes) for p in level)
     known = int(np.searchsorted(grid.nodes, reached, side="right"))
     estimates = {
-        name: estimate([np.stack([p.values[name][:known] for p in level]) for level in passes], deterministic)
+        name: estimate([np.stack([p.values[name][:known] for p in level]) for level in passes])
         for name in (passes[0][0].values if known else ())
     }
     integrals = {
@@ -250,7 +249,7 @@ def never_fits(process: RowProcess) -> bool:
 
     points = (np.arange(4096) + 0.5) / 4096
     teacher = np.sqrt(process.teacher[0, 0]) * ndtri(points)
-    noise: Array = np.tile((np.arange(4096) * 0.6180339887498949) % 1.0, (model.noise_columns, 1))
+    noise = np.tile(np.asarray(np.arange(4096) * 0.6180339887498949 % 1.0, np.float64), (model.noise_columns, 1))
     y = model.labels(teacher[None], noise)
     if model.errors(np.ones((1, 1)), np.ones(1)) is None or not np.isin(y, (-1.0, 1.0)).all():
         return False
