@@ -58,8 +58,8 @@ def main() -> int:
     verdict = "met" if states <= PRODUCTS * product else "MISSED"
     missed += verdict == "MISSED"
     print(
-        f"{STATES} end states: {states:.2f} s, {1e3 * states / STATES:.3f} ms each, {states / product:.1f} products of 2000 x 2000 "
-        f"({product:.3f} s each), {PRODUCTS} allowed: {verdict}"
+        f"{STATES} end states: {states:.2f} s, {1e3 * states / STATES:.3f} ms each, {states / product:.1f} products of "
+        f"2000 x 2000 ({product:.3f} s each), {PRODUCTS} allowed: {verdict}"
     )
     alphas = np.linspace(0.1, 0.6, POINTS)
     lf.learning_curve(NETWORK, "alpha", alphas)
@@ -79,8 +79,8 @@ def main() -> int:
     verdict = "met" if ratio >= FASTER else "MISSED"
     missed += verdict == "MISSED"
     print(
-        f"{POINTS}-point curve: {curve:.3f} s; nested bracketing {bracketing / SAMPLED:.1f} s for each alpha ({SAMPLED} measured, "
-        f"mse off by up to {worst:.0e}); ratio {ratio:.0f}, {FASTER} asked for: {verdict}"
+        f"{POINTS}-point curve: {curve:.3f} s; nested bracketing {bracketing / SAMPLED:.1f} s for each alpha "
+        f"({SAMPLED} measured, mse off by up to {worst:.0e}); ratio {ratio:.0f}, {FASTER} asked for: {verdict}"
     )
     return int(missed > 0)
 

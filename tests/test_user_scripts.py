@@ -15,7 +15,13 @@ from lossflow.public import HOMES
 PATH = Path(__file__).parent / "api" / "user_scripts.py"
 SCRIPTS = ast.parse(PATH.read_text(encoding="utf-8"))
 USES = {node.name: node for node in SCRIPTS.body if isinstance(node, ast.FunctionDef) and node.name.startswith("u")}
-COMPLETE = ("u3_limit_against_experiment", "u13_save_and_load", "u14_descriptions_are_keys")
+COMPLETE = (
+    "u2_which_regime_am_i_in",
+    "u3_limit_against_experiment",
+    "u4_free_evolution_in_its_natural_time",
+    "u13_save_and_load",
+    "u14_descriptions_are_keys",
+)
 IN_PART = ("u1_a_network_of_my_own",)
 WAITING = {"u5_ascent_that_blows_up": "limits of order 4"}  # all names exist, and yet it cannot run
 

@@ -142,7 +142,9 @@ def test_explicit_derivatives_of_random_losses(loss: DiagramPolynomial) -> None:
 
 @given(polynomials(most=3), polynomials(most=3))
 @settings(max_examples=40)
-def test_explicit_derivatives_of_random_observables(potential: DiagramPolynomial, observable: DiagramPolynomial) -> None:
+def test_explicit_derivatives_of_random_observables(
+    potential: DiagramPolynomial, observable: DiagramPolynomial
+) -> None:
     """A G = -<grad G, grad V> with two unrelated polynomials: tensors alike in one of them alone, sizes of either."""
     for sizes in ({"p": 2, "H": 2}, {"p": 3, "H": 1}):
         flow, derivative, sign = expand(potential, sizes), expand(observable, sizes), 1
@@ -170,7 +172,9 @@ def test_an_observable_may_have_names_of_its_own() -> None:
     w = Tensor("w", ("d",))
     x = Tensor("x", ("d", "N"), variance=1, learned=False)
     fresh = Tensor("z", ("d", "M"), variance="b2", learned=False)
-    potential = size("N", -1) * diagram(w("i"), x("i", "n"), w("j"), x("j", "n")) + size("lam") * diagram(w("i"), w("i"))
+    potential = size("N", -1) * diagram(w("i"), x("i", "n"), w("j"), x("j", "n")) + size("lam") * diagram(
+        w("i"), w("i")
+    )
     observable = size("M", -1) * diagram(w("i"), fresh("i", "n"), w("j"), fresh("j", "n"))
     sizes = {"d": 2, "N": 2, "M": 1}
     flow, derivative, sign = expand(potential, {**sizes, "lam": 3}), expand(observable, sizes), 1

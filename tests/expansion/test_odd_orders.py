@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import lossflow as lf
+from lossflow.diagrams.derivatives import graded_means
 from lossflow.diagrams.polynomial import merge
 from lossflow.diagrams.wick import mean
 from lossflow.expansion.odd_orders import lazy_rates, lazy_weights, odd_block, odd_front
@@ -21,11 +22,11 @@ REFERENCE = Path(__file__).parents[1] / "reference" / "diagrams.json"
 PUBLISHED = json.loads(REFERENCE.read_text(encoding="utf-8"))["odd_sym_fronts"]
 
 QUICK = {
-    3: [(0, 2), (0, 5), (1, 2), (1, 6), (1, 10), (2, 0), (2, 1), (2, 2), (2, 4), (3, 0), (3, 2), (4, 0)],
-    5: [(0, 4), (1, 2), (1, 6), (2, 0), (2, 2), (3, 0)],
+    3: [(0, 2), (0, 5), (1, 2), (1, 6), (2, 0), (2, 1), (2, 2), (2, 4), (3, 0), (3, 2), (4, 0)],
+    5: [(0, 4), (1, 2), (1, 4), (2, 0), (2, 2), (3, 0)],
     7: [(1, 0), (1, 4), (2, 0)],
 }
-DEEP = {3: [(1, 14), (2, 6), (3, 4), (5, 0)], 5: [(1, 10), (2, 4)], 7: [(1, 8), (2, 2)]}
+DEEP = {3: [(1, 10), (1, 14), (2, 6), (3, 4), (5, 0)], 5: [(1, 6), (1, 10), (2, 4)], 7: [(1, 8), (2, 2)]}
 BLOCKS = [
     pytest.param(order, *block, marks=marks, id=f"{order}-{block[0]}-{block[1]}")
     for blocks, marks in ((QUICK, []), (DEEP, [pytest.mark.slow]))
@@ -67,6 +68,26 @@ def test_exact_blocks_have_the_front_of_the_theorem(order: int, d: int, r: int) 
     p, H = exact.variables.index("p"), exact.variables.index("H")
     assert all(value > 0 for value in exact.terms.values())
     assert front_of({(e[H], e[p]) for e in exact.terms}) == odd_block(order, d, r)
+
+
+TABLE = {
+    3: [(1, 24), (2, 14), (3, 8), (4, 4), (6, 0)],
+    5: [(1, 16), (2, 8), (3, 4), (4, 0)],
+    7: [(1, 12), (2, 6), (3, 2)],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("order", "d", "r"), [(order, *most) for order, several in TABLE.items() for most in several])
+def test_the_table_of_blocks(order: int, d: int, r: int) -> None:
+    """docs/theory/additions.md section 5: every block with up to d squares and r cross terms."""
+    seen = set()
+    for grade, exact in graded_means(factors(order), {"D": d, "R": r}):
+        p, H = exact.variables.index("p"), exact.variables.index("H")
+        assert all(value > 0 for value in exact.terms.values())
+        assert front_of({(e[H], e[p]) for e in exact.terms}) == odd_block(order, grade["D"], grade["R"]), grade
+        seen.add((grade["D"], grade["R"]))
+    assert len(seen) == (d + 1) * (r + 1) - 1
 
 
 @pytest.mark.parametrize("order", [3, 5])
@@ -140,7 +161,7 @@ def test_a_search_over_all_contractions_finds_the_front(order: int, d: int) -> N
     for r in range(0, 2 + 2 * (order - 1) * d + 6, 2):
         points = {(n, q) for (n, cost), q in best.items() if cost <= r}
         assert front_of(points) == odd_block(order, d, r), r
-    assert odd_block(order, d, r) == {(d + 1, 1 + (order - 1) * d)}
+    assert odd_block(order, d, 2 + 2 * (order - 1) * d) == {(d + 1, 1 + (order - 1) * d)}
 
 
 def test_the_fronts_of_one_order_lie_in_no_plane() -> None:

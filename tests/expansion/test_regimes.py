@@ -7,6 +7,7 @@ import math
 import pickle
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def growth(powers: Powers, exponents: Mapping[str, Fraction]) -> Fraction:
 FAMILIES = [(2, True), (4, True), (6, True), (2, False), (3, False), (4, False), (5, False), (6, False)]
 
 
-def draw(count: int, seed: int) -> list[dict[str, Fraction]]:
+def draw(count: int, seed: int) -> list[dict[str, Any]]:
     """Random scalings; half of them on a grid so coarse that walls are hit."""
     random = np.random.default_rng(seed)
     found = []
@@ -227,8 +228,8 @@ def test_numbers_near_walls_belong_to_faces() -> None:
 def test_numbers_far_out_are_where_their_exponents_are(order: int, symmetric: bool) -> None:
     """Sizes 10^(6 a) for random a in the interior of cones; a depth of 6 log(10) times that of the exponents."""
     problem = lf.CPDecomposition(order, symmetric)
-    for a in draw(60, 7):
-        a = {name: Fraction(int(x)) for name, x in a.items()}
+    for drawn in draw(60, 7):
+        a: dict[str, Any] = {name: Fraction(int(x)) for name, x in drawn.items()}
         by_power = lf.classify(problem, exponents=a)
         if len(by_power.regime.vertices) == 1 and by_power.depth >= 1 and max(a.values()) < 20:
             by_number = lf.classify(problem, sizes={name: 10.0 ** float(6 * x) for name, x in a.items()})
@@ -242,8 +243,8 @@ def test_time_scales_against_exact_derivatives(order: int, symmetric: bool, high
     problem = lf.CPDecomposition(order, symmetric)
     series = lf.expand(problem, highest)
     seen = set()
-    for a in draw(200, 5):
-        a = {name: Fraction(int(x)) for name, x in a.items()}
+    for drawn in draw(200, 5):
+        a: dict[str, Any] = {name: Fraction(int(x)) for name, x in drawn.items()}
         placement = lf.classify(problem, exponents=a)
         if placement.regime.name in seen or placement.depth < 1 or not (a["p"] and a["H"]):
             continue
@@ -366,7 +367,8 @@ def test_three_sizes_against_numerical_exponents() -> None:
     for _ in range(60):
         a = [Fraction(int(x)) for x in (*random.integers(1, 9, 3), random.integers(-9, 9))]
         cones = atlas.fan.locate(a)
-        placement = lf.classify(problem, exponents=dict(zip(series.variables, a, strict=True)))
+        powers: dict[str, Any] = dict(zip(series.variables, a, strict=True))
+        placement = lf.classify(problem, exponents=powers)
         at = [
             series.at(**{name: Fraction(10) ** int(k * x) for name, x in zip(series.variables, a, strict=True)})
             for k in (8, 9)
@@ -377,7 +379,7 @@ def test_three_sizes_against_numerical_exponents() -> None:
         assert slopes == pytest.approx([float(x) for x in leading.pop()], abs=1e-6)
         met |= cones
         if len(cones) == 1:
-            growth = growth_of(placement.regime.time_scale, dict(zip(series.variables, a, strict=True)))
+            growth = growth_of(placement.regime.time_scale, powers)
             apart = "smaller" in placement.regime.meaning
             scaled = [slope + s * float(growth) for s, slope in enumerate(slopes, 1)]
             assert scaled[0] == pytest.approx(scaled[2], abs=1e-6)

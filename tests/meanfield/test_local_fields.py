@@ -44,7 +44,7 @@ class Cosh(AbstractLoss):
         return np.tanh(r - y)
 
     def curvature(self, r, y):
-        return 1 / np.cosh(r - y) ** 2
+        return 1 - np.tanh(r - y) ** 2
 
 
 @dataclass(frozen=True, repr=False)

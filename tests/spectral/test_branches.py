@@ -26,7 +26,8 @@ KNOWN_FOLDS = [
 def found_by(setting: Any) -> np.ndarray:
     """xi of every state, from the plain path."""
     rows = np.zeros((branches.MOST, branches.COLUMNS))
-    count = branches.all_states(*setting, rows)
+    alpha, kappa, k, noise, decay = setting
+    count = branches.all_states(alpha, kappa, k, noise, decay, rows)
     assert count > 0, setting
     assert rows[:count, 6:].max() <= 1e-12, setting
     return rows[:count, 0].copy()
@@ -128,8 +129,13 @@ def test_folds_of_the_published_widths() -> None:
 )
 def test_the_slope_is_exact(setting: Any, xi: float) -> None:
     h = 1e-5
-    up, down = (branches.at(xi * math.exp(s * h), *setting, 1.0).phi for s in (1, -1))
-    assert branches.at(xi, *setting, 1.0).slope == pytest.approx((up - down) / (2 * h), rel=1e-8, abs=3e-9)
+    alpha, kappa, k, noise, decay = setting
+
+    def at(x: float) -> branches.Point:
+        return branches.at(x, alpha, kappa, k, noise, decay, 1.0)
+
+    up, down = (at(xi * math.exp(s * h)).phi for s in (1, -1))
+    assert at(xi).slope == pytest.approx((up - down) / (2 * h), rel=1e-8, abs=3e-9)
 
 
 def test_an_interval_that_holds_no_zero_is_told_from_one_that_may() -> None:

@@ -228,7 +228,9 @@ def graded_means(
     docs/theory/diagrams.md section 3, docs/theory/odd_order_and_descent.md section A [YGG26v2].
     """
     if not terms or set(terms) != set(counts):
-        raise InvalidInput(f"terms and counts need the same names, at least one: got {sorted(terms)} and {sorted(counts)}")
+        raise InvalidInput(
+            f"terms and counts need the same names, at least one: got {sorted(terms)} and {sorted(counts)}"
+        )
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise InvalidInput(f"the count of {name!r} must be a whole number >= 0, got {count!r}")

@@ -5,6 +5,8 @@ those of `algebra` (axis * base + pinned value, 0 for free), and MARKED + axis f
 axis. Imported when first needed: importing it costs the time to load the compiler.
 """
 
+# ruff: noqa: SIM102, SIM109, SIM110  (plain loops and conditions compile best)
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -62,7 +64,7 @@ class Table(NamedTuple):
     places: npt.NDArray[np.int32]  # open addressing; a power of two of them
     rows: Bytes
     hashes: Words
-    count: Ints  # of length 1
+    filled: Ints  # of length 1: how many there are
 
 
 class Children(NamedTuple):
@@ -73,14 +75,13 @@ class Children(NamedTuple):
     times: Ints
     monomial: Ints
     number: Ints
-    count: Ints  # of length 1
+    filled: Ints  # of length 1: how many there are
 
 
 def make_children(width: int, capacity: int) -> Children:
     """Room for so many."""
-    return Children(
-        np.empty((capacity, width), np.uint8), *(np.empty(capacity, np.int64) for _ in range(4)), np.zeros(1, np.int64)
-    )
+    gone, times, monomial, number = np.empty((4, capacity), np.int64)
+    return Children(np.empty((capacity, width), np.uint8), gone, times, monomial, number, np.zeros(1, np.int64))
 
 
 def make_scratch(nodes: int, edges: int, colors: int, arity: int) -> Scratch:
@@ -113,10 +114,10 @@ def make_table(width: int, capacity: int) -> Table:
 def grown(table: Table, capacity: int) -> Table:
     """The same rows, with room for more."""
     larger = make_table(table.rows.shape[1], capacity)
-    count = int(table.count[0])
+    count = int(table.filled[0])
     larger.rows[:count] = table.rows[:count]
     larger.hashes[:count] = table.hashes[:count]
-    larger.count[0] = count
+    larger.filled[0] = count
     _fill_places(larger)
     return larger
 
@@ -124,7 +125,7 @@ def grown(table: Table, capacity: int) -> Table:
 @njit(cache=True)
 def _fill_places(table):
     mask = np.uint64(table.places.size - 1)
-    for k in range(table.count[0]):
+    for k in range(table.filled[0]):
         i = table.hashes[k] & mask
         while table.places[i] >= 0:
             i = (i + np.uint64(1)) & mask
@@ -146,8 +147,8 @@ def _insert(table, row, length, code):
     while True:
         k = table.places[i]
         if k < 0:
-            k = np.int32(table.count[0])
-            table.count[0] += 1
+            k = np.int32(table.filled[0])
+            table.filled[0] += 1
             table.places[i] = k
             table.hashes[k] = code
             for b in range(length):
@@ -375,9 +376,9 @@ def settle(children, begin, end, by_gone, same, one_less, two_less, setting, s):
     """
     for k in range(begin, end):
         if (
-            same.count[0] == same.rows.shape[0]
-            or one_less.count[0] == one_less.rows.shape[0]
-            or two_less.count[0] == two_less.rows.shape[0]
+            same.filled[0] == same.rows.shape[0]
+            or one_less.filled[0] == one_less.rows.shape[0]
+            or two_less.filled[0] == two_less.rows.shape[0]
         ):
             return k
         length, code = _normal_form(children.rows[k], setting, s)
@@ -521,7 +522,7 @@ def _add_child(n, kinds, edges, colors, ends, first, second, leader, gone, times
                 monomial += setting.falling[kinds[v] - MARKED]
             elif kinds[v] % base == 0:
                 monomial += setting.power[kinds[v] // base]
-    k = children.count[0]
+    k = children.filled[0]
     row = children.rows[k]
     row[0] = count
     for v in range(count):
@@ -547,7 +548,7 @@ def _add_child(n, kinds, edges, colors, ends, first, second, leader, gone, times
     children.gone[k] = gone
     children.times[k] = times
     children.monomial[k] = monomial
-    children.count[0] = k + 1
+    children.filled[0] = k + 1
 
 
 @njit(cache=True)
@@ -753,7 +754,7 @@ def contract(source, numbers, begin, end, most, setting, s, children, ends_at):
     width = s.slots.shape[1]
     kinds = np.empty(s.vertices.shape[1], np.int64)
     for q in range(begin, end):
-        if children.count[0] + most > children.times.size:
+        if children.filled[0] + most > children.times.size:
             return q
         n, edges = _load(source[numbers[q]], width, kinds, colors, s.ends)
         marked = -1
@@ -771,7 +772,7 @@ def contract(source, numbers, begin, end, most, setting, s, children, ends_at):
             _mark(n, kinds, edges, colors, s.ends, phase, setting, s, children)
         else:
             _pair(n, kinds, edges, colors, s.ends, marked, phase, setting, s, children)
-        ends_at[q] = children.count[0]
+        ends_at[q] = children.filled[0]
     return end
 
 
@@ -790,7 +791,7 @@ def merge_rows(left, begin, end, right, right_edges, right_times, most, setting,
     other_kinds, other_colors = np.empty(size, np.int64), np.empty(s.keys.size, np.int64)
     other_ends = np.empty_like(s.ends)
     for q in range(begin, end):
-        if children.count[0] + most > children.times.size:
+        if children.filled[0] + most > children.times.size:
             return q
         n, edges = _load(left[q], width, kinds, colors, s.ends)
         _twin_leaders(n, kinds, edges, colors, s.ends, -1, setting, s, twin, s.keys, s.start)
@@ -837,7 +838,7 @@ def merge_rows(left, begin, end, right, right_edges, right_times, most, setting,
                                 children,
                             )  # fmt: skip
                     k += 1
-        ends_at[q] = children.count[0]
+        ends_at[q] = children.filled[0]
     return end
 
 
@@ -852,15 +853,32 @@ def find_marked(rows, count, flags):
 
 
 @njit(cache=True)
-def gather(begin, end, starts, steps_child, steps_times, steps_delta, offsets, first, length, index, words, product,
-           acc, used, out_first, out_length, out_index, out_words):
+def gather(
+    begin,
+    end,
+    starts,
+    steps_child,
+    steps_times,
+    steps_delta,
+    offsets,
+    first,
+    length,
+    index,
+    words,
+    product,
+    acc,
+    used,
+    out_first,
+    out_length,
+    out_index,
+    out_words,
+):
     """E of each diagram from those of its children; returns (where it stopped for want of room, terms written so far).
 
     The terms of child c of kind k (edges that went) are first[offsets[k] + c] ... in `index` (number of the monomial) and
     `words` (digits in base 2^32). product[delta, i]: the number of the product of two monomials.
     """
     digits = words.shape[1]
-    count = product.max() + 1 if product.size else 0
     filled = 0 if begin == 0 else out_first[begin - 1] + out_length[begin - 1]
     touched = np.empty(acc.shape[0], np.int64)
     mask = np.uint64(0xFFFFFFFF)

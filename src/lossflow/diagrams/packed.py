@@ -23,6 +23,7 @@ import numpy.typing as npt
 from lossflow.diagrams.algebra import DIGIT, Algebra, Sum, count_alike
 from lossflow.diagrams.canonical import Code, twins
 from lossflow.diagrams.tensor import Tensor
+from lossflow.diagrams.wick import Law
 from lossflow.memory import require_memory
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 
 LARGEST_MARKED = 9  # nodes of an axis beyond which too many subsets would have to be told apart
 MOST_NODES, MOST_ARITY, MOST_KINDS = 250, 7, 120  # of edges there are no more than of nodes: both are bytes
+MOST_DIGITS = 15  # of a coefficient, base 2^32: its size as a float must not overflow
 CHILDREN_AT_ONCE = 20_000  # between looks at the keyboard: a fraction of a second
 ROWS_AT_ONCE = 50_000
 
-Law = tuple[object, object]
 Watch = Callable[[float], None]
 Array = npt.NDArray[np.int64]
 
@@ -94,12 +95,12 @@ class _Steps:
     """Children of one batch after the other."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[Array, ...]] = []
+        self._parts: list[tuple[npt.NDArray[np.signedinteger], ...]] = []
         self.total = 0
 
     def add(self, children: Children, ends: Array) -> None:
         """The children of further diagrams; `ends` says where those of each end."""
-        count = int(children.count[0])
+        count = int(children.filled[0])
         columns = (children.number, children.times, children.monomial, children.gone)
         narrow = (np.int32, np.int32, np.int64, np.int32)
         self._parts.append(
@@ -150,18 +151,21 @@ class Engine:
             and len(self.algebra.tensors) < MOST_KINDS
             and not any(rows for _, (_, _, rows) in sum_)
             and all(len(kinds) <= MOST_NODES and len(edges) <= MOST_NODES for _, (kinds, edges, _) in sum_)
+            and all(max(abs(w.numerator), w.denominator).bit_length() < 32 * MOST_DIGITS for w in sum_.values())
         )
 
     def merges(self, left: Packed, right: Sum) -> bool:
         """Whether the merger stays within what bytes can number."""
         nodes = int(left.rows[:, 0].max(initial=0)) + max((len(kinds) for _, (kinds, _, _) in right), default=0)
         edges = int(left.rows[:, 1].max(initial=0)) + max((len(edges) for _, (_, edges, _) in right), default=0)
-        return max(nodes, edges) <= MOST_NODES and self.takes(right) and nodes < 1 << self._bits(0)
+        fits = max(nodes, edges) <= MOST_NODES and nodes < 1 << self._bits(0)
+        return fits and left.parts.shape[1] <= MOST_DIGITS and self.takes(right)
 
     def averages(self, packed: Packed) -> bool:
         """Whether the exponents of the mean fit into the digits of its monomials."""
         nodes, edges = int(packed.rows[:, 0].max(initial=0)), int(packed.rows[:, 1].max(initial=0))
-        return max(nodes, edges) < 1 << self._bits(len(self._marked_axes(packed.rows)))
+        fits = max(nodes, edges) < 1 << self._bits(len(self._marked_axes(packed.rows)))
+        return fits and packed.parts.shape[1] <= MOST_DIGITS
 
     def pack(self, sum_: Sum) -> Packed:
         """The sum as arrays, its diagrams in the normal form of the compiled loops."""
@@ -202,7 +206,7 @@ class Engine:
         steps = _Steps()
         position = 0
         while position < len(left.rows):
-            children.count[0] = 0
+            children.filled[0] = 0
             ends = np.empty(len(left.rows), np.int64)
             before = position
             position = kernels.merge_rows(
@@ -271,12 +275,12 @@ class Engine:
             blocks[e] = []
             if e:
                 for want in (0, 1):
-                    count = int(tables[e].count[0])
+                    count = int(tables[e].filled[0])
                     flags = np.zeros(count, np.uint8)
                     kernels.find_marked(tables[e].rows, count, flags)
                     numbers = np.nonzero(flags == want)[0]
                     blocks[e].append(self._down(numbers, e, tables, most, setting, scratch))
-            sizes[e] = int(tables[e].count[0])
+            sizes[e] = int(tables[e].filled[0])
             kept += sum(_bytes(block) for block in blocks[e])
             self.effort.bytes = max(self.effort.bytes, kept + sum(_bytes(table) for table in tables.values()))
             del tables[e]
@@ -301,7 +305,7 @@ class Engine:
         steps = _Steps()
         position = 0
         while position < len(numbers):
-            children.count[0] = 0
+            children.filled[0] = 0
             ends = np.empty(len(numbers), np.int64)
             before = position
             position = kernels.contract(
@@ -329,14 +333,14 @@ class Engine:
 
         began = time.process_time()
         found = list(tables)
-        position, end = 0, int(children.count[0])
+        position, end = 0, int(children.filled[0])
         while position < end:
             same, one_less, two_less = found if len(found) == 3 else found * 3
             position = kernels.settle(
                 children, position, end, len(found) == 3, same, one_less, two_less, setting, scratch
             )
             if position < end:
-                found = [self._grown(table) if table.count[0] == len(table.rows) else table for table in found]
+                found = [self._grown(table) if table.filled[0] == len(table.rows) else table for table in found]
         self.effort.normalizing += time.process_time() - began
         return tuple(found)
 
@@ -348,13 +352,26 @@ class Engine:
 
         children = make_children(rows.shape[1], len(rows))
         children.rows[:] = rows
-        children.count[0] = len(rows)
+        children.filled[0] = len(rows)
         (table,) = self._settled(children, (table,), setting, scratch)
         return table, children.number
 
     # --- coming up
 
-    def _up(self, packed, alive, number, counts, level, seed, blocks, sizes, axes, bits, bell):  # noqa: ANN001
+    def _up(
+        self,
+        packed: Packed,
+        alive: npt.NDArray[np.bool_],
+        number: Array,
+        counts: Array,
+        level: Array,
+        seed: Array,
+        blocks: dict[int, list[_Block]],
+        sizes: Mapping[int, int],
+        axes: Sequence[int],
+        bits: int,
+        bell: float,
+    ) -> Iterator[tuple[Counter[Law], dict[int, Fraction]]]:
         """From no edges to all of them; the terms of the sum are added where their diagrams appear."""
         from lossflow.diagrams import kernels
 
@@ -373,11 +390,13 @@ class Engine:
         for e in sorted(blocks):
             need = _log2_pairings(e, singles) + bell
             digits = int((need + 2) // 32) + 1
-            if e == 0:
-                found = _Means(*(np.zeros(sizes[0], np.int64) for _ in range(2)), *_one(sizes[0]))
-                found.length[:] = 1
+            first, length = np.zeros(sizes[e], np.int64), np.zeros(sizes[e], np.int64)
+            if e == 0:  # the number 1
+                one = np.ones((sizes[0], 1), np.uint32)
+                found = _Means(first, length + 1, np.zeros(sizes[0], np.int32), one, np.zeros(sizes[0], np.int64))
             else:
-                found = _Means(*(np.zeros(sizes[e], np.int64) for _ in range(2)), *_nothing(digits))
+                nothing = np.zeros((0, digits), np.uint32)
+                found = _Means(first, length, np.zeros(0, np.int32), nothing, np.zeros(0, np.int64))
                 for block in reversed(blocks[e]):  # the marked ones are children of the others
                     found = self._gathered(block, e, found, means, digits)
             means[e] = found
@@ -443,9 +462,7 @@ class Engine:
                 more = len(out_index) // 2 + len(result)
                 require_memory(4.0 * (1 + digits) * (len(out_index) + more), "this order", ADVICE)
                 out_index = np.concatenate([out_index[:filled], np.empty(len(out_index) + more - filled, np.int32)])
-                out_words = np.concatenate(
-                    [out_words[:filled], np.empty((len(out_index) - filled, digits), np.uint32)]
-                )
+                out_words = np.concatenate([out_words[:filled], np.empty((len(out_index) - filled, digits), np.uint32)])
             position = stop
         known = same.first.copy(), same.length.copy()
         known[0][block.numbers] = out_first + len(same.index)
@@ -513,9 +530,7 @@ class Engine:
     def _monomials(self, packed: int, marked: Sequence[int], bits: int) -> list[tuple[int, int]]:
         """A packed monomial with its falling factorials expanded: (monomial of the algebra, coefficient)."""
         sizes = len(self.algebra.sizes)
-        digits = [
-            packed >> bits * k & (1 << bits) - 1 for k in range(sizes + len(marked) + len(self.unpaired))
-        ]
+        digits = [packed >> bits * k & (1 << bits) - 1 for k in range(sizes + len(marked) + len(self.unpaired))]
         monomial = sum(d << DIGIT * k for k, d in enumerate(digits[:sizes]))
         monomial += sum(d << DIGIT * (sizes + k) for k, d in enumerate(digits[sizes + len(marked) :]))
         found = [(monomial, 1)]
@@ -640,7 +655,9 @@ class Engine:
         longest = max((len(items) for items in right_items), default=0)
         edges = int(left.rows[:, 1].max(initial=0)) * max((len(code[1]) for code in codes), default=0)
         largest = max((abs(int(weight * denominator)) for weight in right.values()), default=0)
-        digits = int((np.log2(norm) + np.log2(float(max(largest, 1)) * max(edges, 1) * max(len(right), 1)) + 4) // 32) + 1
+        digits = (
+            int((np.log2(norm) + np.log2(float(max(largest, 1)) * max(edges, 1) * max(len(right), 1)) + 4) // 32) + 1
+        )
         lines: list[tuple[Array, Array, Array, Array]] = []
         weights: list[int] = []
         for pick in range(longest):
@@ -706,7 +723,7 @@ def _distinct(*columns: npt.NDArray[np.integer]) -> tuple[Array, Array]:
 
 def _trimmed(table: Table, arity: int) -> npt.NDArray[np.uint8]:
     """The rows of a table, no wider than needed, zero behind their ends."""
-    count = int(table.count[0])
+    count = int(table.filled[0])
     rows = table.rows[:count]
     length = 2 + rows[:, 0].astype(np.int64) + rows[:, 1].astype(np.int64) * (1 + arity)
     rows = rows[:, : int(length.max(initial=2))].copy()
@@ -718,14 +735,6 @@ def _bytes(parts: object) -> int:
     """What the arrays of a named tuple or a dataclass take."""
     values = parts if isinstance(parts, tuple) else vars(parts).values()
     return sum(part.nbytes for part in values if isinstance(part, np.ndarray))
-
-
-def _one(count: int) -> tuple[Array, Array, Array]:
-    return np.zeros(count, np.int32), np.ones((count, 1), np.uint32), np.zeros(min(count, 1), np.int64)
-
-
-def _nothing(digits: int) -> tuple[Array, Array, Array]:
-    return np.zeros(0, np.int32), np.zeros((0, digits), np.uint32), np.zeros(0, np.int64)
 
 
 def _words(values: Sequence[int], digits: int) -> npt.NDArray[np.uint32]:

@@ -65,9 +65,7 @@ def mean(polynomial: DiagramPolynomial) -> SizePolynomial:
     return Expectation(algebra, names_of(polynomial)).of(encode(polynomial, algebra))
 
 
-def derivatives(
-    potential: DiagramPolynomial, observable: DiagramPolynomial | None = None
-) -> Iterator[SizePolynomial]:
+def derivatives(potential: DiagramPolynomial, observable: DiagramPolynomial | None = None) -> Iterator[SizePolynomial]:
     """Y_s = E[d^s G/dt^s] at t = 0 under du/dt = -dV/du, for s = 0, 1, 2, ...:  Y_s = (-1)^s E[(((G * V) * V) ...) * V].
 
     potential: V, what the learned tensors descend; observable: G, by default the potential itself. `*` is the `merge`.
@@ -110,7 +108,7 @@ class Expectation:
 
     def collected(
         self,
-        means: Iterable[tuple[Counter[Law], Mapping[int, Fraction]]],
+        means: Iterable[tuple[Counter[Law], dict[int, Fraction]]],
         sign: int = 1,
         conditions: Collection[Condition] = (),
     ) -> SizePolynomial:

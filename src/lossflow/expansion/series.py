@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lossflow.checkpoint import Checkpoint, cache_folder, read, seal, unseal, write_atomically
 from lossflow.description import coerce
-from lossflow.diagrams.polynomial import DiagramPolynomial, names_of
 from lossflow.diagrams.derivatives import Derivatives
+from lossflow.diagrams.polynomial import DiagramPolynomial, names_of
 from lossflow.diagrams.wick import SizePolynomial, mean
 from lossflow.errors import CorruptedFile, InvalidInput, StorageError, nearest
 from lossflow.expansion.pareto import Exponent, pareto_front

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lossflow.end_states import learning_curve, stationary
+from lossflow.end_states import stationary
 from lossflow.figures.figure import Figure, Outcome, Picture, Verdict
 from lossflow.figures.quadratic_learning_curves import Point, bias, draw_points, measured
 from lossflow.plot import COLORS
 from lossflow.problems.quadratic import QuadraticNetwork
 from lossflow.progress import progress
 from lossflow.spectral.bayes import bayes_optimal
+from lossflow.spectral.long_time import end_states
 from lossflow.spectral.nuclear_norm import nuclear_norm
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 KAPPA_STAR = 0.3
 WIDTHS = (0.35, 1.0)
 NOISES = (0.0, 0.5)
-DECAYS = np.geomspace(1e-4, 3.0, 41)
+DECAYS = np.geomspace(1e-4, 3.0, 31)
 
 
 def draw(points: int, measured_alphas: tuple[float, ...], d: int, runs: int) -> Outcome:
@@ -31,41 +32,50 @@ def draw(points: int, measured_alphas: tuple[float, ...], d: int, runs: int) -> 
     alphas = np.linspace(0.05, 0.8, points)
     best: dict[tuple[float, float], list[tuple[float, float]]] = {}
     optimal: dict[float, list[float]] = {}
-    with progress(points * len(NOISES), "best weight decays") as bar:
+    with progress(points * len(NOISES), "Bayes-optimal errors") as bar:
         for noise in NOISES:
-            optimal[noise] = []
             for kappa in WIDTHS:
-                best[noise, kappa] = [_best(QuadraticNetwork(float(a), kappa, KAPPA_STAR, noise)) for a in alphas]
+                best[noise, kappa] = _best([QuadraticNetwork(float(a), kappa, KAPPA_STAR, noise) for a in alphas])
+            optimal[noise] = []
             for a in alphas:
                 optimal[noise].append(bayes_optimal(QuadraticNetwork(float(a), 1.0, KAPPA_STAR, noise)).values["mse"])
                 bar.update(1)
     experiments = []
     for seed, alpha in enumerate(measured_alphas):
         network = QuadraticNetwork(alpha, 1.0, KAPPA_STAR, 0.5)
-        experiments.append(measured(replace(network, weight_decay=_best(network)[0]), d, runs, seed))
+        experiments.append(measured(replace(network, weight_decay=_best([network])[0][0]), d, runs, seed))
     verdicts = [
         *(_never_beaten(noise, kappa, best[noise, kappa], optimal[noise]) for noise in NOISES for kappa in WIDTHS),
         bias("mse at the best weight decay, Delta = 0.5", "mse", experiments, d),
         _convex(),
     ]
     words = (
-        "Left and middle: squared error against alpha = n/d^2 without and with label noise, for a teacher of width 0.3: end states at the "
-        "weight decay that is best for each alpha, at width 0.35 and at full width (the convex, nuclear-norm problem), and the "
-        f"Bayes-optimal error below both. Points: {runs} runs of L-BFGS at full width, d = {d}. Right: the best weight decay; without "
-        "noise it is the smallest of the grid."
+        "Left and middle: squared error against alpha = n/d^2 without and with label noise, for a teacher of width 0.3: end "
+        "states at the weight decay that is best for each alpha, at width 0.35 and at full width (the convex problem), "
+        f"and the Bayes-optimal error below both. Points: {runs} runs of L-BFGS at full width, d = {d}. Right: the best weight "
+        "decay with noise; without noise it is the smallest of the grid from the threshold of recovery on."
     )
     canvas = _canvas(alphas, best, optimal, experiments)
     return Outcome((Picture("curves", canvas, words),), tuple(verdicts))
 
 
-def _best(network: QuadraticNetwork) -> tuple[float, float]:
-    """The weight decay of smallest error and that error, on a grid refined once."""
-    mse = learning_curve(network, "weight_decay", DECAYS)["mse"].to_numpy()
-    j = int(np.argmin(mse))
-    fine = np.geomspace(DECAYS[max(j - 1, 0)], DECAYS[min(j + 1, len(DECAYS) - 1)], 17)
-    mse = learning_curve(network, "weight_decay", fine)["mse"].to_numpy()
-    j = int(np.argmin(mse))
-    return float(fine[j]), float(mse[j])
+def _best(networks: Sequence[QuadraticNetwork]) -> list[tuple[float, float]]:
+    """For each network the weight decay of smallest error and that error, on a grid refined once."""
+    mse = _errors(networks, [DECAYS] * len(networks))
+    nearest = [int(np.argmin(row)) for row in mse]
+    fine = [np.geomspace(DECAYS[max(j - 1, 0)], DECAYS[min(j + 1, len(DECAYS) - 1)], 17) for j in nearest]
+    mse = _errors(networks, fine)
+    return [(float(decays[np.argmin(row)]), float(row.min())) for decays, row in zip(fine, mse, strict=True)]
+
+
+def _errors(networks: Sequence[QuadraticNetwork], decays: Sequence[np.ndarray]) -> np.ndarray:
+    """mse, one row for each network, one column for each weight decay."""
+    all_of_them = [
+        replace(network, weight_decay=float(decay))
+        for network, row in zip(networks, decays, strict=True)
+        for decay in row
+    ]
+    return end_states(all_of_them).values["mse"].reshape(len(networks), -1)
 
 
 def _never_beaten(noise: float, kappa: float, best: Sequence[tuple[float, float]], optimal: Sequence[float]) -> Verdict:
@@ -73,7 +83,7 @@ def _never_beaten(noise: float, kappa: float, best: Sequence[tuple[float, float]
     pairs = [(mse, bayes) for (_, mse), bayes in zip(best, optimal, strict=True)]
     agree = all(bayes <= mse * (1 + 1e-12) for mse, bayes in pairs)
     ratios = [mse / bayes for mse, bayes in pairs if bayes > 0]
-    sentence = f"the best weight decay costs {min(ratios):.3f} to {max(ratios):.3f} times the Bayes-optimal error where that is not zero"
+    sentence = f"the best weight decay costs {min(ratios):.3f} to {max(ratios):.3f} times the Bayes-optimal error, where not zero"
     return Verdict(f"Bayes below, Delta = {noise:g}, kappa = {kappa:g}", None, None, None, agree, sentence)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,11 +42,11 @@ def draw(d: int, runs: int, alphas: tuple[float, ...]) -> Outcome:
         _single_valued(),
     ]
     words = (
-        "Squared error of the end state against alpha at kappa = 0.4, kappa* = 0.3. Left: four variances of the label noise at weight "
-        f"decay 0.01; points are {runs} runs of L-BFGS at d = {d}, noise 1. Middle: noise 1, weight decay from 0.1 down to its limit "
-        "(black). The error peaks at the end of interpolation (dashed vertical line), as a cusp in the limit: a square root from "
-        "below, a straight line above. Right: q and the error along the limit's curve against xi, of which neither is a function: "
-        "the curve turns at the threshold."
+        "Squared error of the end state against alpha at kappa = 0.4, kappa* = 0.3. Left: four variances of the label noise at "
+        f"weight decay 0.01; points are {runs} runs of L-BFGS at d = {d}, noise 1. Middle: noise 1, weight decay from 0.1 down "
+        "to its limit (black). The error peaks at the end of interpolation (dashed vertical line), as a cusp in the limit: a "
+        "square root from below, a straight line above. Right: q and the error along the limit's curve against xi, of which "
+        "neither is a function: the curve turns at the threshold."
     )
     canvas = _canvas(grid, noisy, decayed, points)
     return Outcome((Picture("curves", canvas, words),), tuple(verdicts))
@@ -66,10 +67,10 @@ def _peak() -> Verdict:
         places.append(float(alphas[np.argmax(mse)]) - threshold.alpha)
         heights.append(float(mse.max()) / threshold.mse)
     gaps = [1 - height for height in heights]
-    agree = abs(places[-1]) < 5e-4 and all(b < a for a, b in zip(gaps, gaps[1:], strict=False)) and gaps[-1] < 0.05
+    agree = abs(places[-1]) < 5e-4 and all(b < a for a, b in pairwise(gaps)) and gaps[-1] < 0.05
     sentence = (
         f"alpha_inter = {threshold.alpha:.6f}; at lambda = 1e-3, 2e-4, 1e-5, 1e-6 the peak is off by "
-        f"{', '.join(f'{place:+.4f}' for place in places)} and has {', '.join(f'{height:.3f}' for height in heights)} of the height"
+        f"{', '.join(f'{place:+.4f}' for place in places)} and has {', '.join(f'{height:.3f}' for height in heights)} of it"
     )
     return Verdict("peak at vanishing weight decay", gaps[-1], None, None, agree, sentence)
 
@@ -151,8 +152,8 @@ def _canvas(
 FIGURE = Figure(
     name="quadratic-double-descent",
     title="Quadratic networks: double descent at the interpolation threshold",
-    claim="With label noise and vanishing weight decay the error peaks at alpha_inter, where interpolation ends, as an asymmetric "
-    "cusp: a square root below and a line above.",
+    claim="With label noise and vanishing weight decay the error peaks at alpha_inter, where interpolation ends, as an "
+    "asymmetric cusp: a square root below and a line above.",
     sources=("MBB26v2",),
     quick={"d": 40, "runs": 4, "alphas": (0.15, 0.4, 0.6)},
     full={"d": 100, "runs": 16, "alphas": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)},

@@ -64,7 +64,7 @@ def draw(d: int, runs: int, alphas: tuple[float, ...], spectrum_alpha: float) ->
     words = (
         f"Left and middle: squared error and training loss of the end state against alpha = n/d^2, without label noise, at two "
         f"pairs of widths (full and dashed lines) and three weight decays each; points are {runs} runs of L-BFGS from the start "
-        f"of the flow at d = {d}, placed at alpha = n/(d(d+1)). Less weight decay means less error once there are samples enough. "
+        f"of the flow at d = {d}, placed at alpha = n/(d(d+1)). Less weight decay means less error once samples are enough. "
         "Right: eigenvalues of Z at the end, pooled over the runs, on the predicted density: that of the teacher plus noise, "
         "shifted by q and cut. Where the width cuts, the density begins with a step behind a gap."
     )

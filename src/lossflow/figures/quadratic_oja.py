@@ -41,11 +41,11 @@ def draw(d: int, runs: int, last_time: float) -> Outcome:
         *(_authors(kappa, semicircles[kappa], clock, d) for kappa in SEMICIRCLE_WIDTHS),
     ]
     words = (
-        f"Left: squared error of the population flow at kappa* = {K:g}, weight decay {DECAY:g}, for a width above and one below the "
-        f"number of teacher's eigenvalues that survive; lines: the average at d -> infinity, points: {runs} flows at d = {d} in closed "
-        "form. Middle: distance to the end; it falls as t^-3 where the width covers all positive eigenvalues and as t^-1 "
-        "where it cuts (dashed: prediction with its prefactor). Right: the same laws for a semicircle in the clock of the source, "
-        "dW/dt = (A - W W^T) W."
+        f"Left: squared error of the population flow at kappa* = {K:g}, weight decay {DECAY:g}, for a width above and one below "
+        f"the number of eigenvalues that survive; lines: the average at d -> infinity, points: {runs} flows at d = {d}. "
+        "Middle: distance to the end; it falls as t^-3 where the width covers all positive eigenvalues and as t^-1 "
+        "where it cuts (dashed: prediction with its prefactor). Right: the same laws for a semicircle in the clock of the "
+        "source, dW/dt = (A - W W^T) W."
     )
     canvas = _canvas(times, averages, laws, sampled_times, sampled, clock, semicircles)
     return Outcome((Picture("curves", canvas, words),), tuple(verdicts))
@@ -124,7 +124,9 @@ def _authors(kappa: float, rows: Array, times: Array, d: int) -> Verdict:
     error = float(ratios.std(ddof=1)) / math.sqrt(len(ratios))
     ratio = float(ratios.mean())
     agree = abs(ratio - 1) <= 0.15 + 4 * error
-    sentence = f"at t = {times[k]:.3g} and d = {d} the ratio to the prediction is {ratio:.3f} +- {error:.3f}; corrections are of order 1/t"
+    sentence = (
+        f"at t = {times[k]:.3g}, d = {d} the ratio to the prediction is {ratio:.3f} +- {error:.3f}; corrections: O(1/t)"
+    )
     return Verdict(f"semicircle, kappa = {kappa:g}", abs(ratio - 1), None, None, agree, sentence)
 
 
@@ -168,6 +170,8 @@ def _canvas(
         xscale="log", yscale="log", xlabel="time $t$", ylabel=r"$|Z(t) - Z(\infty)|^2/d$", title="distance to the end"
     )
     right.set(xscale="log", yscale="log", xlabel="time $t$ of the source", title="distance, semicircle")
+    right.set_xticks([2, 5, 10, 20, 40], ["2", "5", "10", "20", "40"])
+    right.minorticks_off()
     for axes in (left, middle, right):
         axes.legend()
     return canvas

@@ -45,11 +45,10 @@ def draw(d: int, runs: int, alphas: tuple[float, ...]) -> Outcome:
     }
     verdicts += [_settles(noise, curves) for noise in NOISES]
     words = (
-        "Rank of the end state over d against alpha = n/d^2 at full width, kappa = 1, for a teacher of rank 0.3 d (dotted), ten weight "
-        f"decays from 1 (dark) to 0.001; left without, right with label noise of variance 0.5. Points: {runs} runs of L-BFGS at "
-        f"d = {d}. A network of any width above the line ends in the same state. Rank rises with alpha, from nothing, past that of the "
-        "teacher, and falls back to what weight decay leaves of it; the smaller the weight decay, the later and, with noise, from "
-        "the higher."
+        "Rank of the end state over d against alpha = n/d^2 at full width, kappa = 1, for a teacher of rank 0.3 d (dotted), ten "
+        f"weight decays from 1 (dark) to 0.001; left without, right with label noise of variance 0.5. Points: {runs} runs of "
+        f"L-BFGS at d = {d}. A network of any width above the line ends in the same state. The rank rises with alpha past that "
+        "of the teacher and falls back to what weight decay leaves of it, with noise and little decay only far to the right."
     )
     return Outcome((Picture("curves", _canvas(grid, curves, points), words),), tuple(verdicts))
 
@@ -78,7 +77,7 @@ def _settles(noise: float, curves: Mapping[tuple[float, float], np.ndarray]) -> 
         gaps.append(abs(stationary(problem).values["rank"] / limit - 1))
     largest = max(gaps)
     highest = max(float(curves[noise, decay].max()) for decay in DECAYS)
-    sentence = f"at alpha = 1e6 the ranks are those of the population within {largest:.0e}; the highest rank on the way is {highest:.3f}"
+    sentence = f"at alpha = 1e6 the ranks are those of the population within {largest:.0e}; the highest before is {highest:.3f}"
     return Verdict(f"rank at large alpha, Delta = {noise:g}", largest, None, None, largest < 1e-2, sentence)
 
 
@@ -108,8 +107,8 @@ def _canvas(
 FIGURE = Figure(
     name="quadratic-rank",
     title="Quadratic networks: the rank of the end state",
-    claim="Weight decay leaves a state of low rank: the mass of the spectrum of the teacher plus a semicircle above q, whatever the "
-    "width beyond it.",
+    claim="Weight decay leaves a state of low rank: the mass of the spectrum of the teacher plus a semicircle above q, whatever "
+    "the width beyond it.",
     sources=("MBB26v2",),
     quick={"d": 40, "runs": 4, "alphas": (0.1, 0.4)},
     full={"d": 100, "runs": 8, "alphas": (0.05, 0.1, 0.2, 0.4, 0.8)},

@@ -16,10 +16,20 @@ MODULES: dict[str, str] = {
     "series-vs-simulation": "lossflow.figures.series_vs_simulation",
     "modular-addition": "lossflow.figures.modular_addition",
     "real-data": "lossflow.figures.real_data",
+    "linear-volterra": "lossflow.figures.linear_volterra",
+    "online-limit": "lossflow.figures.online_limit",
+    "stationary-glm": "lossflow.figures.stationary_glm",
     "diagonal-init": "lossflow.figures.diagonal_init",
     "diagonal-double-descent": "lossflow.figures.diagonal_double_descent",
     "diagonal-tradeoff": "lossflow.figures.diagonal_tradeoff",
     "diagonal-phase": "lossflow.figures.diagonal_phase",
+    "quadratic-learning-curves": "lossflow.figures.quadratic_learning_curves",
+    "quadratic-rank": "lossflow.figures.quadratic_rank",
+    "quadratic-double-descent": "lossflow.figures.quadratic_double_descent",
+    "quadratic-thresholds": "lossflow.figures.quadratic_thresholds",
+    "quadratic-oja": "lossflow.figures.quadratic_oja",
+    "quadratic-bayes": "lossflow.figures.quadratic_bayes",
+    "quadratic-branches": "lossflow.figures.quadratic_branches",
 }
 
 

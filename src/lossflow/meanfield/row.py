@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lossflow.dynamics import AbstractDynamics
+from lossflow.dynamics import AbstractDynamics, StochasticGradientFlow
 from lossflow.meanfield.factors import Factors
 from lossflow.meanfield.parameters import ClosedSide, ParameterSide, SampledSide
 from lossflow.meanfield.responses import Probes, Tangents
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
     Integers = npt.NDArray[np.int64]
 
-SPREAD = 12  # Gaussian innovations of w, and cosine modes of the noise, that take low-discrepancy points (section 7.3)
+SPREAD = 256  # innovations of w, and cosine modes of the noise, that take low-discrepancy points at most: a fifth of the scatter
 KERNEL_TIMES = 200  # at which two-time functions are kept at most
 LOST = 1e12  # a squared norm beyond which the process has left every scale of the problem
 
@@ -72,11 +72,12 @@ class RowPass:
     ) -> None:
         model = process.model
         self.process, self.steps, self.records, self.plan = process, steps, records, plan
+        innovations, modes = spread(process, dynamics, len(steps))
         groups = {
             "teacher": model.teacher_columns,
             "labels": model.noise_columns,
-            "innovations": SPREAD,
-            "noise in time": SPREAD,
+            "innovations": innovations,
+            "noise in time": modes,
         }
         self.points = Points(plan.paths, groups, seed, run, "samples of the mean field")
         self.basis = Basis(plan.paths)
@@ -150,7 +151,8 @@ class RowPass:
     def _parameter_side(self, seed: int, run: int) -> ParameterSide:
         if self.process.penalty is None:
             return ClosedSide(self.process, self.steps)
-        groups = {"parameters": 2, "forces": SPREAD}
+        innovations, modes = spread(process, dynamics, len(steps))
+        groups = {"parameters": 2, "forces": min(len(self.steps), SPREAD)}
         return SampledSide(
             self.process, self.steps, Points(self.plan.paths, groups, seed, run, "parameters of the mean field")
         )
@@ -248,3 +250,9 @@ class RowPass:
             with np.errstate(divide="ignore", invalid="ignore"):
                 found[i + 1 :, i] = ((trace[:, l + 1] - trace[:, l]) / (self.steps[l] * response[:, l]))[i + 1 :]
         return found
+
+
+def spread(process: RowProcess, dynamics: AbstractDynamics, steps: int) -> tuple[int, int]:
+    """How many innovations of w, and modes of the noise in time, take low-discrepancy points."""
+    noisy = isinstance(dynamics, StochasticGradientFlow) and dynamics.temperature > 0
+    return min(steps * process.model.columns, SPREAD), min(steps, SPREAD) if noisy else 0

@@ -15,7 +15,7 @@ from lossflow.errors import InvalidInput
 from lossflow.meanfield import grid as grids
 from lossflow.meanfield.errors import Estimate, estimate
 from lossflow.meanfield.grid import Grid
-from lossflow.meanfield.row import Pass, Plan, RowPass
+from lossflow.meanfield.row import Pass, Plan, RowPass, spread
 from lossflow.memory import require_memory
 from lossflow.problems.row import RowProcess
 from lossflow.progress import progress
@@ -124,6 +124,7 @@ def bytes_of(process: RowProcess, dynamics: AbstractDynamics, steps: int, plan: 
     rows += steps if isinstance(dynamics, StochasticGradientFlow) else 0
     rows += 0 if plan.tangents else 3 * steps * m
     rows += 4 * steps if process.penalty is not None else 0
+    rows += 2 * sum(spread(process, dynamics, steps))
     kernels = 5 * (steps * m) ** 2
     return 8.0 * (plan.paths * (rows + 40 * m * m) + plan.tangents * steps * m * m + kernels)
 

@@ -112,8 +112,7 @@ class Instance:
         """n x d(d+1)/2, entries of variance 2/d; in single precision where double precision takes more than MOST_BYTES."""
         p = self.d * (self.d + 1) // 2
         random = generator(self.seed, self.run, "data")
-        precision = np.float64 if 8 * self.n * p <= MOST_BYTES else np.float32
-        data = np.empty((self.n, p), dtype=precision)
+        data: Array = np.empty((self.n, p), dtype="f8" if 8 * self.n * p <= MOST_BYTES else "f4")
         rows = max(CHUNK // p, 1)
         for first in range(0, self.n, rows):
             part = data[first : first + rows]
@@ -158,7 +157,7 @@ class Instance:
         Z = W @ W.T
         _, loss, clean = self.pull(Z)
         gradient = float(np.abs(self.objective(W)[1]).max())
-        eigenvalues = np.linalg.eigvalsh(Z)
+        eigenvalues = np.asarray(np.linalg.eigvalsh(Z), dtype=np.float64)
         values = {
             "mse": float(np.sum((Z - self.teacher) ** 2)) / self.d,
             "loss": loss,

@@ -24,7 +24,10 @@ OBSERVABLES = ("q", "xi", "mse", "loss", "in_sample_error", "rank")
 RESIDUAL = 1e-12  # of both equations: what a state may leave; rounding leaves about 1e-15
 ROUNDING = 1e-6  # what it may leave where it is amplified, as at alpha < 1e-4 by 1/alpha; the status says so
 FEW = 50  # states for which plain Python, 4 ms each, is faster than making or fetching machine code
-NOT_UNIQUE = "the first of {} end states, that of smallest xi; all are among the branches, and which of them the flow reaches is not known"
+NOT_UNIQUE = (
+    "the first of {} end states, that of smallest xi, which is called the main one; all are among the branches, and which the "
+    "flow reaches is not known"
+)
 UNIQUE = "the only end state"
 UNSETTLED = "the search in log xi did not settle; move a parameter by a little"
 

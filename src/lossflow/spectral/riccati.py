@@ -61,7 +61,7 @@ def _advance(a: Array, W: Array, tau: float) -> Array:
     m = W.shape[1]
     phi = _growth(a, tau)
     R = np.asarray(np.linalg.qr(np.vstack([np.eye(m), np.sqrt(phi)[:, None] * W]), mode="r"))
-    return np.linalg.solve(R.T, (np.exp(a * tau)[:, None] * W).T).T
+    return np.asarray(np.linalg.solve(R.T, (np.exp(a * tau)[:, None] * W).T).T, dtype=np.float64)
 
 
 def _growth(a: Array, tau: float) -> Array:
@@ -80,8 +80,9 @@ def population_flow(
     V = tau(D l (1-l))^2/(kappa zeta/gamma + tau(l (1-l))), from the derivative of the same equation.
 
     kappa, kappa_star > 0, weight_decay >= 0, init_variance = gamma > 0, times >= 0. Returns "mse" = tau((Z - Z*)^2),
-    "distance" = tau((Z - Z(inf))^2), "overlap" = tau(Z Z*)/sqrt(tau(Z^2) tau(Z*^2)), "trace" = tau(Z), "square" =
-    tau(Z^2), arrays over the times. The average is derived here; tests compare it with `oja`. Raises `InvalidInput` for numbers out of range.
+    "distance" = tau((Z - Z(inf))^2), "overlap" = tau(Z Z*)/sqrt(tau(Z^2) tau(Z*^2)), "trace" = tau(Z), "square" = tau(Z^2),
+    arrays over the times. The average is derived here; tests compare it with `oja`.
+    Raises `InvalidInput` for numbers out of range.
     docs/theory/quadratic.md sections 1 and 2 [MBB26v2].
     """
     grid = np.atleast_1d(np.asarray(times, dtype=np.float64))
