@@ -64,7 +64,7 @@ def test_help_names_every_command(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
     assert run() == (0, out, "")
-    for command in ("list", "series", "reproduce", "report"):
+    for command in ("list", "series", "regimes", "reproduce", "report"):
         assert re.search(rf"^  {command} ", out, re.M)
         assert run(command, "--help")[0] == 0
 
@@ -88,13 +88,59 @@ def test_list_shows_every_name_once_with_a_line(run: Run) -> None:
 
 def test_list_sorts_names_by_kind(run: Run) -> None:
     for kind, members in {
-        "problems": {"CPDecomposition", "PolynomialProblem"},
-        "targets": {"Zero", "Identity"},
-        "methods": {"Series", "Limit", "Simulation"},
-        "resummations": {"Taylor"},
-        "dynamics": {"GradientFlow"},
-        "verbs": {"solve", "expand", "compare", "save", "load"},
-        "results": {"Trajectory", "EndState", "Status", "LossSeries", "Comparison"},
+        "problems": {
+            "CPDecomposition",
+            "PolynomialProblem",
+            "GeneralizedLinear",
+            "Softmax",
+            "TwoLayer",
+            "DiagonalLinear",
+            "QuadraticNetwork",
+        },
+        "targets": {"Zero", "Identity", "Spiked", "Constant", "ModularAddition", "RandomTeacher"},
+        "losses": {"Square", "Huber", "Logistic", "SmoothHinge", "PhaseRetrieval"},
+        "labels": {
+            "LinearLabels",
+            "SquaredLabels",
+            "SignLabels",
+            "LogitLabels",
+            "NoiseLabels",
+            "CubicNoiseLabels",
+        },
+        "priors": {"RademacherSparse", "BernoulliGaussian", "GaussianPrior", "PositiveSparse", "AtomicPrior"},
+        "starts": {"SymmetricInit", "NonNegativeInit", "GeneralInit"},
+        "methods": {"Series", "Limit", "Simulation", "MeanField", "Online"},
+        "resummations": {"Taylor", "Pade", "BorelPade", "ConformalBorel"},
+        "dynamics": {"GradientFlow", "GradientDescent", "StochasticGradientFlow", "PoissonSGD", "SGD"},
+        "verbs": {
+            "solve",
+            "expand",
+            "resum",
+            "regimes",
+            "classify",
+            "stationary",
+            "learning_curve",
+            "thresholds",
+            "bayes_optimal",
+            "nuclear_norm",
+            "compare",
+            "save",
+            "load",
+        },
+        "results": {
+            "Trajectory",
+            "EndState",
+            "Status",
+            "LossSeries",
+            "Comparison",
+            "Regime",
+            "Placement",
+            "TimeScale",
+            "Resummed",
+            "Thresholds",
+            "Spectrum",
+            "Design",
+        },
         "figures": set(MODULES),
     }.items():
         out = run("list", kind)[1]

@@ -32,6 +32,11 @@ BEYOND_THE_STUB = (
     "NotSpoken",
     "StorageError",
     "CorruptedFile",
+    "GeneralInit",
+    "GaussianPrior",
+    "PositiveSparse",
+    "AtomicPrior",
+    "CubicNoiseLabels",
 )
 OPERATORS = {
     "__add__",

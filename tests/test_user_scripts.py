@@ -16,14 +16,22 @@ PATH = Path(__file__).parent / "api" / "user_scripts.py"
 SCRIPTS = ast.parse(PATH.read_text(encoding="utf-8"))
 USES = {node.name: node for node in SCRIPTS.body if isinstance(node, ast.FunctionDef) and node.name.startswith("u")}
 COMPLETE = (
+    "u1_a_network_of_my_own",
     "u2_which_regime_am_i_in",
     "u3_limit_against_experiment",
     "u4_free_evolution_in_its_natural_time",
+    "u7_committee_with_a_teacher",
+    "u11_three_roads_to_one_curve",
     "u13_save_and_load",
     "u14_descriptions_are_keys",
 )
-IN_PART = ("u1_a_network_of_my_own",)
-WAITING = {"u5_ascent_that_blows_up": "limits of order 4"}  # all names exist, and yet it cannot run
+IN_PART = ("u8_end_states_over_a_grid",)
+MINUTES = ("u6_sgd_on_my_own_data",)
+WAITING = {  # all names exist, and yet they cannot run
+    "u5_ascent_that_blows_up": "limits of order 4",
+    "u9_grokking": "the dynamics of diagonal networks",
+    "u10_quadratic_network_with_three_end_states": "the dynamics of quadratic networks",
+}
 
 
 def possible(use: ast.FunctionDef) -> list[ast.stmt]:
@@ -59,13 +67,31 @@ def test_a_use_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_use_whose_names_all_exist_is_run() -> None:
     ready = {name for name, use in USES.items() if possible(use) == use.body}
-    assert ready == {*COMPLETE, *WAITING}
+    assert ready == {*COMPLETE, *MINUTES, *WAITING}
 
 
-def test_the_expansion_of_ones_own_network_is_run() -> None:
-    run_so_far = "\n".join(map(ast.unparse, possible(USES["u1_a_network_of_my_own"])))
-    assert "lf.expand(net, order=3)" in run_so_far
-    assert "series.at(p=3, H=2, N=5" in run_so_far
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MINUTES)
+def test_a_long_use_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(USES[name], USES[name].body)
+
+
+def test_the_end_states_of_the_uses_that_wait_for_dynamics() -> None:
+    """The parts of u9 and u10 that ask for end states."""
+    grokking = lossflow.DiagonalLinear(
+        delta=0.5,
+        prior=lossflow.RademacherSparse(density=0.1),
+        noise_variance=0.01,
+        init=lossflow.SymmetricInit(10.0),
+        weight_decay=0.01,
+    )
+    assert lossflow.stationary(grokking).values["loss"] == pytest.approx(7.67724635665e-05 / 2, rel=1e-6)
+    network = lossflow.QuadraticNetwork(
+        alpha=0.11, kappa=0.0749, kappa_star=0.0239, noise_variance=5.3895, weight_decay=1.588e-4
+    )
+    assert len(lossflow.stationary(network).branches) == 3
+    assert lossflow.learning_curve(network, "alpha", [0.05, 0.3, 0.6]).sizes["alpha"] == 3
 
 
 def test_a_use_is_cut_where_a_name_is_missing() -> None:

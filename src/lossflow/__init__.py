@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     )
     from lossflow.expansion.borel import BorelPade, ConformalBorel
     from lossflow.expansion.method import Limit, Series
-    from lossflow.expansion.regimes import Placement, Regime, classify, regimes
     from lossflow.expansion.pade import Pade
+    from lossflow.expansion.regimes import Placement, Regime, classify, regimes
     from lossflow.expansion.resummation import Resummation, Resummed, Taylor, resum
     from lossflow.expansion.series import LossSeries, expand
     from lossflow.meanfield.method import MeanField
@@ -55,10 +55,11 @@ if TYPE_CHECKING:
     from lossflow.method import AbstractMethod, solve
     from lossflow.problem import AbstractProblem
     from lossflow.problems.cp import CPDecomposition
-    from lossflow.problems.diagonal import AbstractInit, DiagonalLinear, NonNegativeInit, SymmetricInit
+    from lossflow.problems.diagonal import AbstractInit, DiagonalLinear, GeneralInit, NonNegativeInit, SymmetricInit
     from lossflow.problems.glm import GeneralizedLinear
     from lossflow.problems.labels import (
         AbstractLabels,
+        CubicNoiseLabels,
         LinearLabels,
         LogitLabels,
         NoiseLabels,
@@ -68,7 +69,14 @@ if TYPE_CHECKING:
     from lossflow.problems.losses import AbstractLoss, Huber, Logistic, PhaseRetrieval, SmoothHinge, Square
     from lossflow.problems.penalties import L1
     from lossflow.problems.polynomial import PolynomialProblem
-    from lossflow.problems.priors import AbstractPrior, BernoulliGaussian, RademacherSparse
+    from lossflow.problems.priors import (
+        AbstractPrior,
+        AtomicPrior,
+        BernoulliGaussian,
+        GaussianPrior,
+        PositiveSparse,
+        RademacherSparse,
+    )
     from lossflow.problems.quadratic import QuadraticNetwork, Spectrum
     from lossflow.problems.row import AbstractPenalty
     from lossflow.problems.softmax import Softmax
@@ -88,7 +96,7 @@ if TYPE_CHECKING:
     from lossflow.spectral.nuclear_norm import nuclear_norm
     from lossflow.spectral.thresholds import Thresholds, thresholds
     from lossflow.storage import load, save
-    from lossflow.trajectory import EndState, Status, Trajectory
+    from lossflow.trajectory import EndState, Status, TimeScale, Trajectory
 
 __version__ = "0.1.0"
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]  (the table is the list)

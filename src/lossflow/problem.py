@@ -58,7 +58,8 @@ class AbstractProblem(Description):
 
     def random_sizes(self) -> Mapping[str, Any]:
         """Sizes of the diagrams that are random: {"d0": 9/10, "d1": 1/10} are the numbers of the d coordinates that fall into
-        classes of these probabilities, independently. Values over which a series is averaged exactly; none, unless a problem says so.
+        classes of these probabilities, independently. A series is averaged over them exactly; there are none, unless a problem
+        says so.
         """
         return {}
 

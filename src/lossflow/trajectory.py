@@ -34,7 +34,9 @@ V = TypeVar("V", covariant=True)
 class TimeScale(Protocol):
     """A time that depends on the sizes: the loss changes by O(1) in t / time_scale."""
 
-    def at(self, sizes: Mapping[str, float]) -> float: ...
+    def at(self, sizes: Mapping[str, float]) -> float:
+        """The time at these sizes."""
+        ...
 
 
 class FrozenMapping(Mapping[K, V]):

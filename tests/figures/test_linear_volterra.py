@@ -7,7 +7,7 @@ import pytest
 from lossflow.figures import linear_volterra
 from lossflow.meanfield import volterra
 
-SMALL = {"deltas": (0.8, 2.0), "dimension": 120, "runs": 16, "steps": 24}
+SMALL = {"deltas": (0.8, 2.0), "dimension": 200, "runs": 24, "steps": 24}
 
 
 def test_experiment_follows_and_the_roads_agree() -> None:

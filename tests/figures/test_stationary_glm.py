@@ -27,7 +27,7 @@ def test_an_end_that_is_off_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     right = stationary._values
 
     def wrong(problem: object, loss: float, C: float, m: float) -> dict[str, float]:
-        return {name: 1.2 * value for name, value in right(problem, loss, C, m).items()}  # type: ignore[arg-type]
+        return {name: 1.5 * value for name, value in right(problem, loss, C, m).items()}  # type: ignore[arg-type]
 
     monkeypatch.setattr(stationary, "_values", wrong)
     outcome = stationary_glm.draw(**SMALL)

@@ -166,3 +166,15 @@ def test_sizes_and_variance_are_positive(bad: dict[str, float]) -> None:
 def test_resolution_is_a_fraction() -> None:
     with pytest.raises(InvalidInput, match="finest is a fraction of the upper edge"):
         MarchenkoPastur(1, 1).nodes_and_weights(0.0)
+
+
+def test_panels_may_be_coarse_above_and_finer_within() -> None:
+    """e^{-1000 x} varies near the lower edge alone; another number of nodes gives the same average."""
+    law = MarchenkoPastur(rows=1.0, columns=1.0)
+    exact = law.average(lambda x: np.exp(-1000 * x))
+    for above, points in ((1.0, 16), (1.0, 24), (None, 24)):
+        x, weights = law.nodes_and_weights(1e-9, above, points)
+        assert weights @ np.exp(-1000 * x) == pytest.approx(exact, rel=1e-13)
+    assert law.nodes_and_weights(1e-9, 1.0)[0].size < 0.7 * law.nodes_and_weights(1e-9)[0].size
+    with pytest.raises(InvalidInput, match="finest"):
+        law.nodes_and_weights(1e-9, 2.0)

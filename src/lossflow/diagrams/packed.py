@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LARGEST_MARKED = 9  # nodes of an axis beyond which too many subsets would have to be told apart
 MOST_NODES, MOST_ARITY, MOST_KINDS = 250, 7, 120  # of edges there are no more than of nodes: both are bytes
+SAMPLE, LARGEST_TRIAL, MOST_TRIALS = 12, 100_000, 24  # diagrams, normal forms and ways to find the best way by
 MOST_DIGITS = 15  # of a coefficient, base 2^32: its size as a float must not overflow
 CHILDREN_AT_ONCE = 20_000  # between looks at the keyboard: a fraction of a second
 ROWS_AT_ONCE = 50_000
@@ -164,7 +165,7 @@ class Engine:
     def averages(self, packed: Packed) -> bool:
         """Whether the exponents of the mean fit into the digits of its monomials."""
         nodes, edges = int(packed.rows[:, 0].max(initial=0)), int(packed.rows[:, 1].max(initial=0))
-        fits = max(nodes, edges) < 1 << self._bits(len(self._marked_axes(packed.rows)))
+        fits = max(nodes, edges) < 1 << self._bits(max(map(len, self._markable(packed.rows))))
         return fits and packed.parts.shape[1] <= MOST_DIGITS
 
     def pack(self, sum_: Sum) -> Packed:
@@ -250,14 +251,54 @@ class Engine:
                 alive &= counts[:, color] % 2 == 0 if tensor.variance != 0 else counts[:, color] == 0
         rows = packed.rows[alive]
         number = np.cumsum(alive) - 1
+        axes, bell = self._best_axes(rows)
+        down = self._descended(rows, axes, watch)
+        assert down is not None  # without a limit there is always an end
+        level, seed, blocks, sizes = down
+        bits = self._bits(len(axes))
+        self.effort.states = sum(sizes.values())
+        self.effort.normal_forms = sum(len(block.child) for level_ in blocks.values() for block in level_)
+        self.effort.contracting = time.process_time() - began - self.effort.normalizing
+        began = time.process_time()
+        self._noted = sum(_bytes(block) for level_ in blocks.values() for block in level_)
+        yield from self._up(packed, alive, number, counts, level, seed, blocks, sizes, axes, bits, bell)
+        self.effort.arithmetic = time.process_time() - began
+
+    # --- going down
+
+    def _best_axes(self, rows: npt.NDArray[np.uint8]) -> tuple[tuple[int, ...], float]:
+        """The axes to mark, in order, and log2 of the number of partitions of their nodes.
+
+        Tried on a few of the diagrams: the order matters tenfold, and no rule is known.
+        """
+        candidates = self._markable(rows)
+        most = self._most_nodes(rows)
+        order = np.argsort(rows[:, 1], kind="stable")
+        sample = rows[order[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(int)]] if len(rows) else rows
+        best, least = candidates[0], LARGEST_TRIAL
+        for axes in candidates if len(candidates) > 1 else ():
+            down = self._descended(sample, axes, limit=least)
+            if down is not None:
+                best, least = axes, sum(len(block.child) for blocks in down[2].values() for block in blocks)
+        return best, sum(float(np.log2(float(_bell(int(most[axis]))))) for axis in best)
+
+    def _descended(
+        self,
+        rows: npt.NDArray[np.uint8],
+        axes: tuple[int, ...],
+        watch: Watch | None = None,
+        limit: int | None = None,
+    ) -> tuple[Array, Array, dict[int, list[_Block]], dict[int, int]] | None:
+        """From the diagrams down to none: their levels (edges), their numbers there, what became of all, how many there are.
+
+        None if that takes more than `limit` normal forms.
+        """
+        from lossflow.diagrams import kernels
+
         nodes, most_edges = int(rows[:, 0].max(initial=0)), int(rows[:, 1].max(initial=0))
-        marked = self._marked_axes(rows)
-        axes = tuple(axis for axis, _ in marked)
-        setting, bits = self._setting(axes)
-        bell = 0.0
-        for _, count in marked:
-            bell += float(np.log2(float(_bell(count))))
-        most = max([most_edges, *(2 ** (count - 1) for _, count in marked)]) + 2
+        setting, _ = self._setting(axes)
+        counts = self._most_nodes(rows)
+        most = max([most_edges, *(2 ** (int(counts[axis]) - 1) for axis in axes)]) + 2
         scratch = kernels.make_scratch(nodes, most_edges, len(self.laws), self.arity)
         width = self._width(nodes, most_edges)
         level = rows[:, 1].astype(np.int64)
@@ -265,7 +306,7 @@ class Engine:
         seed = np.zeros(len(rows), np.int64)
         blocks: dict[int, list[_Block]] = {}
         sizes: dict[int, int] = {}
-        kept = self.effort.bytes = 0
+        forms = kept = self.effort.bytes = 0
         for e in range(most_edges, -1, -1):
             for below in (e, e - 1, e - 2):
                 if below not in tables:
@@ -284,17 +325,12 @@ class Engine:
             kept += sum(_bytes(block) for block in blocks[e])
             self.effort.bytes = max(self.effort.bytes, kept + sum(_bytes(table) for table in tables.values()))
             del tables[e]
+            forms += sum(len(block.child) for block in blocks[e])
+            if limit is not None and forms > limit:
+                return None
             if watch:
                 watch(0.9 * (1 - e / (most_edges + 1)))
-        self.effort.states = sum(sizes.values())
-        self.effort.normal_forms = sum(len(block.child) for level_ in blocks.values() for block in level_)
-        self.effort.contracting = time.process_time() - began - self.effort.normalizing
-        began = time.process_time()
-        self._noted = kept
-        yield from self._up(packed, alive, number, counts, level, seed, blocks, sizes, axes, bits, bell)
-        self.effort.arithmetic = time.process_time() - began
-
-    # --- going down
+        return level, seed, blocks, sizes
 
     def _down(
         self, numbers: Array, e: int, tables: dict[int, Table], most: int, setting: Setting, scratch: Scratch
@@ -538,32 +574,38 @@ class Engine:
             found = [(p + (j << DIGIT * axis), c * s) for p, c in found for j, s in enumerate(_falling(m)) if s]
         return found
 
-    def _marked_axes(self, rows: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
-        """(axis, most nodes on it in one diagram) for each axis to mark, in the order in which that is done."""
+    def _most_nodes(self, rows: npt.NDArray[np.uint8]) -> Array:
+        """By axis, the most free nodes on it in one diagram; the axes that have pinned nodes count as having too many."""
         algebra = self.algebra
         most = np.zeros(len(algebra.sizes), np.int64)
-        pinned = np.zeros(len(algebra.sizes), bool)
         for n in np.unique(rows[:, 0]):
             kinds = rows[rows[:, 0] == n, 2 : 2 + int(n)]
             for axis in range(len(algebra.sizes)):
                 most[axis] = max(most[axis], int((kinds == axis * algebra.base).sum(axis=1).max(initial=0)))
-                pinned[axis] |= bool(((kinds // algebra.base == axis) & (kinds % algebra.base != 0)).any())
-        left: list[Tensor] = list(algebra.tensors)
-        found: list[tuple[int, int]] = []
-        while True:
-            able = [
-                axis
-                for axis, name in enumerate(algebra.sizes)
-                if not pinned[axis]
-                and 0 < most[axis] <= LARGEST_MARKED
-                and any(name in tensor.axes for tensor in left)
-                and all(tensor.axes.count(name) <= 1 for tensor in algebra.tensors)
-            ]
-            if not able:
-                return found
-            axis = min(able, key=lambda axis: (most[axis], axis))
-            found.append((axis, int(most[axis])))
-            left = [tensor for tensor in left if algebra.sizes[axis] not in tensor.axes]
+                if ((kinds // algebra.base == axis) & (kinds % algebra.base != 0)).any():
+                    most[axis] = MOST_NODES
+        return most
+
+    def _markable(self, rows: npt.NDArray[np.uint8]) -> list[tuple[int, ...]]:
+        """Axes that can be marked one after the other until no tensor is left or nothing can be: all orders, some at most."""
+        algebra, most = self.algebra, self._most_nodes(rows)
+        able = [
+            axis
+            for axis, name in enumerate(algebra.sizes)
+            if 0 < most[axis] <= LARGEST_MARKED and all(tensor.axes.count(name) <= 1 for tensor in algebra.tensors)
+        ]
+        able.sort(key=lambda axis: (most[axis], axis))
+        found: list[tuple[int, ...]] = []
+
+        def extend(chosen: tuple[int, ...], left: Sequence[Tensor]) -> None:
+            useful = [axis for axis in able if any(algebra.sizes[axis] in tensor.axes for tensor in left)]
+            if not useful and len(found) < MOST_TRIALS:
+                found.append(chosen)
+            for axis in useful:
+                extend((*chosen, axis), [tensor for tensor in left if algebra.sizes[axis] not in tensor.axes])
+
+        extend((), algebra.tensors)
+        return found
 
     def _width(self, nodes: int, edges: int) -> int:
         return 2 + nodes + edges * (1 + self.arity)

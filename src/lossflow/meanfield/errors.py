@@ -45,7 +45,8 @@ def estimate(levels: Sequence[Array]) -> Estimate:
     One level: values as they are. Three, with steps h, h/2 and h/4: the values Q(h/4) themselves, or
     2 Q(h/4) - Q(h/2),  or  (8 Q(h/4) - 6 Q(h/2) + Q(h))/3,  free of the first one and two orders of the step, at each time
     whichever has the smallest error in total: each order amplifies the scatter by about two. The error of the step is the
-    difference from the next order, for the last one `CLOSER` times that from the one before.
+    difference from the next order, as far as its own scatter lets it be known, for the last one `CLOSER` times that from
+    the one before.
     """
     finest = levels[-1]
     if len(levels) == 1:
@@ -53,7 +54,7 @@ def estimate(levels: Sequence[Array]) -> Estimate:
     coarse, middle = levels[-3], levels[-2]
     second, third = 2 * finest - middle, (8 * finest - 6 * middle + coarse) / 3
     first_gap, second_gap = (
-        without_crossings(np.abs((better - worse).mean(axis=0)))
+        without_crossings(np.hypot((better - worse).mean(axis=0), standard_error(better - worse)))
         for better, worse in ((second, finest), (third, second))
     )
     orders = np.stack([finest, second, third])

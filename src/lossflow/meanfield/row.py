@@ -151,7 +151,6 @@ class RowPass:
     def _parameter_side(self, seed: int, run: int) -> ParameterSide:
         if self.process.penalty is None:
             return ClosedSide(self.process, self.steps)
-        innovations, modes = spread(process, dynamics, len(steps))
         groups = {"parameters": 2, "forces": min(len(self.steps), SPREAD)}
         return SampledSide(
             self.process, self.steps, Points(self.plan.paths, groups, seed, run, "parameters of the mean field")
