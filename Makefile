@@ -20,7 +20,7 @@ report: ## the main job: figures, theory against experiment, in report/index.htm
 
 test: ## all tests but the slow batteries
 	$(setup) dev
-	@$(python) -m pytest
+	@OPENBLAS_NUM_THREADS=1 $(python) -m pytest -n 2 --dist loadfile
 
 slow: ## the batteries that take minutes
 	$(setup) dev

@@ -71,7 +71,7 @@ def reach(name: str, limit: float) -> int:
     warm = Derivatives(loss, road="compiled")
     for _ in range(2):
         next(warm)  # compiles, or loads what was compiled
-    found, last, began, before = Derivatives(loss, road="compiled"), -1, time.process_time(), [0.0, 0.0]
+    found, last, began, costs = Derivatives(loss, road="compiled"), -1, time.process_time(), [0.0]
     print(f"{name}\n{HEAD}", flush=True)
     while True:
         y = next(found)
@@ -89,8 +89,8 @@ def reach(name: str, limit: float) -> int:
             f"{peak:>4.2f} GiB",
             flush=True,
         )
-        before = [before[1], spent]
-        if spent + (spent - before[0]) * (spent / max(before[0], 1e-2)) > 20 * limit:  # not even nearly
+        costs.append(spent - sum(costs))
+        if spent + costs[-1] * costs[-1] / max(costs[-2], 1e-2) > 2 * limit:  # not even nearly, and large
             return last
 
 

@@ -37,7 +37,8 @@ def test_learning_curves() -> None:
     left = outcome.pictures[0].canvas.axes[0]
     line = left.lines[0]
     network = QuadraticNetwork(1.0, 0.7, 0.5, 0.0, 0.5)
-    for alpha, mse in list(zip(*line.get_data(), strict=True))[::40]:
+    alphas, errors = map(np.asarray, line.get_data())
+    for alpha, mse in zip(alphas[::40], errors[::40], strict=True):
         assert lf.stationary(replace(network, alpha=float(alpha))).values["mse"] == pytest.approx(mse, rel=1e-12)
     assert left.get_xlabel() == r"$\alpha = n/d^2$"
 

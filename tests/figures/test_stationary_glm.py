@@ -15,7 +15,7 @@ def test_flows_end_where_they_should() -> None:
     assert len(outcome.verdicts) == 3 + 2
     assert all(verdict.agree for verdict in outcome.verdicts)
     left, right = outcome.pictures[0].canvas.axes
-    assert [line.get_label() for line in left.get_lines() if not line.get_label().startswith("_")] == [
+    assert [line.get_label() for line in left.get_lines() if not str(line.get_label()).startswith("_")] == [
         "loss",
         "test loss",
         "overlap",

@@ -45,7 +45,7 @@ def test_mean_field_is_the_spectral_solution(delta: float, weight_decay: float, 
     solution = linear.equations(given_, STEP, kick, steps)
     modes = volterra.descent(given_, STEP, kick, np.arange(steps + 1))
     moments = volterra.moments(given_, modes)
-    kernels = volterra.kernels(given_, modes, STEP * np.arange(steps + 1), STEP)
+    kernels = volterra.kernels(given_, modes, STEP * np.arange(steps + 1.0), STEP)
     C, m = np.diag(solution.correlation), solution.overlap
     for got, expected in [
         (np.diag(solution.residual), moments.error),

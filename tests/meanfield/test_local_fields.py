@@ -57,7 +57,7 @@ class Hidden(Cosh):
 def by_points(loss: AbstractLoss, labels: AbstractLabels, V: float, run: int) -> np.ndarray:
     from scipy.special import ndtri
 
-    u = qmc.Sobol(3, seed=np.random.default_rng(run)).random(2**15).T
+    u = qmc.Sobol(3, seed=np.random.default_rng(run)).random(2**15).T  # pyright: ignore[reportCallIssue]
     star, other = ndtri(np.clip(u[:2], 1e-12, 1 - 1e-12))
     w = M * star + math.sqrt(C - M**2) * other
     y = labels.draw(star, u[2:][: labels.noise_columns])
@@ -138,7 +138,8 @@ def test_the_proximal_point_solves_its_equation(loss: AbstractLoss, V: float) ->
         r = proximal(loss, w, np.full_like(w, y), V)
         scale = 1 + np.abs(w) + np.abs(r) + V * np.abs(loss.slope(r, np.full_like(w, y)))
         assert (
-            np.abs(r + V * loss.slope(r, np.full_like(w, y)) - w) < 2e-14 * scale * (1 + V * loss.curvature(r, y))
+            np.abs(r + V * loss.slope(r, np.full_like(w, y)) - w)
+            < 2e-14 * scale * (1 + V * loss.curvature(r, np.full_like(w, y)))
         ).all()
 
 

@@ -181,6 +181,7 @@ def test_weights_that_leave_every_scale() -> None:
     phase = lf.GeneralizedLinear(loss=lf.PhaseRetrieval(), labels=lf.SquaredLabels(), delta=math.inf, init_overlap=0.2)
     hot = lf.solve(phase, lf.Online(), [0.0, 0.01, 1.0], lf.StochasticGradientFlow(1.0))
     assert hot.status.kind == "left_domain"
+    assert hot.status.last_time is not None
     assert 0.01 < hot.status.last_time < 1.0
     assert np.isfinite(hot.values["loss"]).tolist() == [True, True, False]
     none = lf.solve(phase, lf.Online(), [1.0, 2.0], lf.StochasticGradientFlow(1.0))
@@ -189,6 +190,7 @@ def test_weights_that_leave_every_scale() -> None:
     descent = lf.GradientDescent(3.0)
     wild = lf.solve(REGRESSION, lf.Online(), descent.times(40, 10), descent)
     assert not wild.status
+    assert wild.status.last_time is not None
     assert wild.status.last_time < 120
     calm = lf.solve(phase, lf.Online(), [0.0, 10.0])
     assert calm.values["loss"][-1] < 1e-9

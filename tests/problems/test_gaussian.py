@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from lossflow.keys import generator
 from lossflow.problems.gaussian import average, smoothed
 
 
@@ -44,3 +45,13 @@ def test_smoothing_is_elementwise() -> None:
     mean = np.array([[-1.0, 0.0, 2.5], [0.1, 0.2, 0.3]])
     assert smoothed(np.cos, mean, 1.7) == pytest.approx(np.cos(mean) * math.exp(-(1.7**2) / 2), rel=1e-12, abs=1e-14)
     assert np.array_equal(smoothed(np.cos, mean, 0.0), np.cos(mean))
+
+
+def test_a_jump_near_the_end_of_a_panel_is_not_missed() -> None:
+    """A place found by search, at which a panel and its halves agree by accident; and many others."""
+    from scipy.special import ndtr
+
+    places = np.concatenate([[1.7541160386140584], generator(0, 0, "jumps").uniform(-3, 3, 60)])
+    for place in places:
+        found = average(lambda x, place=place: (x < place) * 1.0)
+        assert found == pytest.approx(ndtr(place), abs=1e-12)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 LARGEST_MARKED = 9  # nodes of an axis beyond which too many subsets would have to be told apart
 MOST_NODES, MOST_ARITY, MOST_KINDS = 250, 7, 120  # of edges there are no more than of nodes: both are bytes
-SAMPLE, LARGEST_TRIAL, MOST_TRIALS = 12, 100_000, 24  # diagrams, normal forms and ways to find the best way by
+SAMPLES, LARGEST_TRIAL, MOST_TRIALS = (12, 4, 1), 30_000, 24  # diagrams, normal forms and ways to find the best way by
 MOST_DIGITS = 15  # of a coefficient, base 2^32: its size as a float must not overflow
 CHILDREN_AT_ONCE = 20_000  # between looks at the keyboard: a fraction of a second
 ROWS_AT_ONCE = 50_000
@@ -143,6 +143,7 @@ class Engine:
         self.arity = max((len(tensor.axes) for tensor in algebra.tensors), default=0)
         self.effort = Effort()
         self._noted = 0
+        self._axes: tuple[int, ...] = ()  # marked last
 
     def takes(self, sum_: Sum) -> bool:
         """Whether these diagrams can be packed: no relations, and not too many of anything."""
@@ -240,7 +241,6 @@ class Engine:
 
     def mean(self, packed: Packed, watch: Watch | None = None) -> Iterator[tuple[Counter[Law], dict[int, Fraction]]]:
         """E of the sum, in parts: (how many factors of each law there were, {monomial in sizes and singles: coefficient})."""
-        from lossflow.diagrams import kernels
 
         began = time.process_time()
         self.effort.normalizing = 0.0
@@ -269,17 +269,22 @@ class Engine:
     def _best_axes(self, rows: npt.NDArray[np.uint8]) -> tuple[tuple[int, ...], float]:
         """The axes to mark, in order, and log2 of the number of partitions of their nodes.
 
-        Tried on a few of the diagrams: the order matters tenfold, and no rule is known.
+        Tried on a few of the diagrams: the order matters tenfold, and no rule is known. What was best before goes first.
         """
         candidates = self._markable(rows)
+        candidates.sort(key=lambda axes: axes != self._axes)
         most = self._most_nodes(rows)
-        order = np.argsort(rows[:, 1], kind="stable")
-        sample = rows[order[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(int)]] if len(rows) else rows
+        by_size = np.argsort(rows[:, 1], kind="stable")
         best, least = candidates[0], LARGEST_TRIAL
-        for axes in candidates if len(candidates) > 1 else ():
-            down = self._descended(sample, axes, limit=least)
-            if down is not None:
-                best, least = axes, sum(len(block.child) for blocks in down[2].values() for block in blocks)
+        for sample in SAMPLES if len(candidates) > 1 and len(rows) else ():
+            picked = np.linspace(0, len(rows) - 1, sample + 1).astype(int)[:-1]  # evenly, without the largest
+            for axes in candidates:
+                down = self._descended(rows[by_size[np.unique(picked)]], axes, limit=least)
+                if down is not None:
+                    best, least = axes, sum(len(block.child) for blocks in down[2].values() for block in blocks)
+            if least < LARGEST_TRIAL:
+                break
+        self._axes = best
         return best, sum(float(np.log2(float(_bell(int(most[axis]))))) for axis in best)
 
     def _descended(

@@ -169,7 +169,7 @@ FIGURE = Figure(
     claim="Error, training loss and spectrum of the state that gradient flow ends in follow from the spectrum of the teacher "
     "plus a semicircle; with alpha = n/(d(d+1)) the mean bias at d = 100 is at most 2%.",
     sources=("MBB26v2",),
-    quick={"d": 40, "runs": 4, "alphas": (0.12, 0.3, 0.5), "spectrum_alpha": 0.3},
+    quick={"d": 40, "runs": 4, "alphas": (0.12, 0.2, 0.5), "spectrum_alpha": 0.3},
     full={"d": 100, "runs": 16, "alphas": (0.1, 0.2, 0.3, 0.4, 0.55), "spectrum_alpha": 0.247},
     draw=draw,
 )
