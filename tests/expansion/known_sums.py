@@ -66,7 +66,7 @@ def _entire(random: np.random.Generator) -> Known:
     order, t = _order(random), float(np.exp(random.uniform(np.log(0.05), np.log(3))))
     c = [sum(w * (-r) ** k for w, r in zip(weights, rates, strict=True)) / math.factorial(k) for k in range(order + 1)]
     value = sum(float(w) * math.exp(-float(r) * t) for w, r in zip(weights, rates, strict=True))
-    return Known(f"exponentials, order {order}", tuple(map(Fraction, c)), t, value)
+    return Known(f"exponentials, order {order}", tuple(Fraction(x) for x in c), t, value)
 
 
 def _stieltjes(random: np.random.Generator) -> Known:

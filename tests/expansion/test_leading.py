@@ -6,6 +6,7 @@ import json
 import math
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,9 +70,9 @@ def test_closed_forms_are_the_sums_of_the_leading_monomials(
     target = lf.Identity(scale) if scale else lf.Zero()
     problem = lf.CPDecomposition(order=order, symmetric=symmetric, target=target)
     s_max = 4 if order == 2 else 3
-    sizes = {"p": 7, "H": 11, "sigma2": Fraction(2, 9)}
+    sizes: dict[str, Any] = {"p": 7, "H": 11, "sigma2": Fraction(2, 9)}
     series = expand(problem, s_max)
-    known = leading_series(problem, regime_named(problem, regime), series, {k: Fraction(v) for k, v in sizes.items()})
+    known = leading_series(problem, regime_named(problem, regime), series, sizes)
     form = explicit(order, symmetric, regime, 7.0, 11.0, 2 / 9, float(scale))
     assert form is not None
     moving = [float(known.leading[0] - known.constant), *map(float, known.leading[1:])]

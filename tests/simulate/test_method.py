@@ -195,7 +195,14 @@ def test_it_is_a_description() -> None:
     assert pickle.loads(pickle.dumps(method)) == method
     assert lf.Simulation.from_toml(method.to_toml()) == method
     assert eval(repr(method), {"Simulation": lf.Simulation}) == method
-    assert [f.name for f in dataclasses.fields(lf.Simulation)] == ["sizes", "runs", "seed", "design", "tolerance", "backend"]
+    assert [f.name for f in dataclasses.fields(lf.Simulation)] == [
+        "sizes",
+        "runs",
+        "seed",
+        "design",
+        "tolerance",
+        "backend",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ class _Path:
         self.points: Complex = np.exp(self.logs + 1j * turn)
         # du = (u/g) dz/z; u = (z/t)^(1/g)
         u = np.exp((self.logs[None, :] - np.log(times)[:, None] + 1j * turn) / g)
-        self.weights: Complex = STEP / g * u * np.exp(-u)
+        self.weights = np.asarray(STEP / g * u * np.exp(-u), np.complex128)
 
     def integral(self, values: Complex) -> Complex:
         """The integrals for all times, from the values of F at `points`."""

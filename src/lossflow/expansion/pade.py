@@ -108,7 +108,7 @@ class Pade(Resummation):
             for order, numerator, denominator in neighbors(len(exact) - 1)
             if (each := approximant(scaled, numerator, denominator)) is not None
         ]
-        values = np.array([np.where(_is_reached(each, x), each.at(x).real, np.nan) for _, each in found])
+        values = np.array([np.where(_is_reached(each, x), np.real(each.at(x)), np.nan) for _, each in found])
         best, error = combined(values.reshape(len(found), x.size))
         terms = np.full(times.shape, len(exact), np.int64)
         return judged(best, error, times, terms, "the approximants have a pole before it")

@@ -96,7 +96,9 @@ class SymmetricInit(AbstractInit):
             return "coefficients of both signs from a vanishing start, beta0 = 0, kappa -> 0 after all other limits"
         if self.scale == math.inf:
             return "coefficients of both signs from an infinite start, beta0 = 0, kappa -> inf after all other limits"
-        return f"coefficients of both signs, beta = kappa sinh(xi) with kappa = scale^2 = {self.kappa:.6g} and beta0 = 0"
+        return (
+            f"coefficients of both signs, beta = kappa sinh(xi) with kappa = scale^2 = {self.kappa:.6g} and beta0 = 0"
+        )
 
     def _number(self) -> float:
         """The scale as a number; the vanishing start has none."""
@@ -213,7 +215,7 @@ class DiagonalLinear(AbstractProblem):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """"diagrams" for every start that has weights, that is all but the vanishing and the infinite one."""
+        """ "diagrams" for every start that has weights, that is all but the vanishing and the infinite one."""
         return ("diagrams",) if self._starts else ()
 
     @property

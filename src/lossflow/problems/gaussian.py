@@ -97,4 +97,4 @@ def _rule() -> tuple[Array, Array, Array]:
         [[np.prod((end - others) / (node - others)) for end in (-1.0, 1.0)]
          for k, node in enumerate(nodes) for others in (np.delete(nodes, k),)]
     )  # fmt: skip
-    return np.asarray(nodes, np.float64), np.asarray(weights, np.float64), ends
+    return np.asarray(nodes, np.float64), np.asarray(weights, np.float64), np.asarray(ends, np.float64)

@@ -91,7 +91,7 @@ def function(task: Task) -> Callable[[Any, Any], Any]:
         arrays: dict[int, Any] = {}
         for number in needed:
             value = values[number]
-            operands = [arrays[k] if k != ONE else None for k in value.operands]
+            operands: list[Any] = [arrays[k] if k != ONE else None for k in value.operands]
             match value.kind:
                 case "input":
                     made = inputs[value.detail]
