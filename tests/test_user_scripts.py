@@ -16,7 +16,6 @@ PATH = Path(__file__).parent / "api" / "user_scripts.py"
 SCRIPTS = ast.parse(PATH.read_text(encoding="utf-8"))
 USES = {node.name: node for node in SCRIPTS.body if isinstance(node, ast.FunctionDef) and node.name.startswith("u")}
 COMPLETE = (
-    "u1_a_network_of_my_own",
     "u2_which_regime_am_i_in",
     "u3_limit_against_experiment",
     "u4_free_evolution_in_its_natural_time",
@@ -26,7 +25,7 @@ COMPLETE = (
     "u14_descriptions_are_keys",
 )
 IN_PART = ("u8_end_states_over_a_grid",)
-MINUTES = ("u6_sgd_on_my_own_data",)
+MINUTES = ("u1_a_network_of_my_own", "u6_sgd_on_my_own_data")
 WAITING = {  # all names exist, and yet they cannot run
     "u5_ascent_that_blows_up": "limits of order 4",
     "u9_grokking": "the dynamics of diagonal networks",
@@ -75,6 +74,13 @@ def test_every_use_whose_names_all_exist_is_run() -> None:
 def test_a_long_use_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run(USES[name], USES[name].body)
+
+
+def test_the_expansion_of_ones_own_network() -> None:
+    """u1 without its last line, whose sixth order takes minutes."""
+    use = USES["u1_a_network_of_my_own"]
+    assert "order=6" in ast.unparse(use.body[-1])
+    run(use, use.body[:-1])
 
 
 def test_the_end_states_of_the_uses_that_wait_for_dynamics() -> None:

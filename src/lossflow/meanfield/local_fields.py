@@ -197,7 +197,7 @@ def error(loss: AbstractLoss, labels: AbstractLabels, C: float, m: float, Q: flo
         edge = float(loss.slope(np.zeros(1), np.full(1, y))[0]) * V / math.sqrt(C)
 
         def beyond(s: Array, y: float = y, edge: float = edge) -> Array:
-            """x = edge - y s, s > 0, so that the jump is at s = 0: the density of x over that of s is exp(y edge s - edge^2/2)."""
+            """x = edge - y s, s > 0: the jump is at s = 0, and the density of x over that of s is exp(y edge s - edge^2/2)."""
             up = _positive(labels, slope * math.sqrt(C) * (edge - y * s), rest)
             ratio = np.exp(np.minimum(y * edge * s - 0.5 * edge**2, 300.0))
             return np.where(s > 0, (up if y > 0 else 1 - up) * ratio, 0.0)
