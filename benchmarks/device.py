@@ -7,7 +7,7 @@ slopes that a step reads and writes at least. Limits: a large product of matrice
 a GPU it says so and measures nothing.
 """
 
-# pyright: reportMissingImports=false, reportMissingModuleSource=false  (an extra that need not be installed)
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 from __future__ import annotations
 
 import importlib.util

@@ -1,6 +1,6 @@
 """Logistic curves on images: what mean-field theory for independent Gaussian data says of a standardized real design."""
 
-# pyright: reportMissingImports=false, reportMissingModuleSource=false  (an extra that need not be installed)
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

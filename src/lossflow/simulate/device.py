@@ -5,7 +5,7 @@ leg come back at each step. Sums are carried out in another order than on the pr
 not bit by bit. JAX is the extra `lossflow[gpu]`; double precision is switched on around each call alone.
 """
 
-# pyright: reportMissingImports=false, reportMissingModuleSource=false  (an extra that need not be installed)
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
