@@ -232,7 +232,7 @@ def test_large_whole_numbers_are_exact() -> None:
         ("sizes", {1: 2}, "a size has a name, such as 'p'; got 1"),
         ("sizes", [("p", 1)], "sizes must be a mapping such as"),
         ("inner", lf.Identity, "Everything.inner must be an instance: write Identity(...), with parentheses"),
-        ("inner", 1, "Everything.inner must be an AbstractTarget, got 1; there is: Identity(...)"),
+        ("inner", 1, "Everything.inner must be an AbstractTarget, got 1; there is: Constant(...), Identity(...)"),
         ("inner", lf.GradientFlow(), "Everything.inner must be an AbstractTarget, got GradientFlow()"),
         ("several", (lf.Zero(), lf.Zero), "Everything.several[1] must be an instance: write Zero(...)"),
     ],
@@ -281,7 +281,7 @@ def test_a_wrong_field_is_answered_with_the_nearest() -> None:
 
 def test_abstract_descriptions_cannot_be_made() -> None:
     with pytest.raises(
-        lf.InvalidInput, match=r"AbstractTarget is abstract; there is: Identity\(\.\.\.\), Zero\(\.\.\.\)"
+        lf.InvalidInput, match=r"AbstractTarget is abstract; there is: Constant\(\.\.\.\), Identity\(\.\.\.\), "
     ):
         lf.AbstractTarget()
     with pytest.raises(lf.InvalidInput, match="Description is abstract"):

@@ -33,6 +33,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
+# how a problem is told on the command line, the same in every command: see `_problem`
+ProblemFile = Annotated[
+    Path | None, typer.Option(help="A TOML description of the problem, as `problem.to_toml()` writes it.")
+]
+Order = Annotated[int | None, typer.Option(help="Order of the decomposed tensor (the paper's nu).  [default: 2]")]
+Symmetric = Annotated[
+    bool | None,
+    typer.Option("--symmetric/--asymmetric", help="One matrix in every slot, or one for each.  [default: symmetric]"),
+]
+Target = Annotated[str | None, typer.Option(help="Target tensor: 'identity' or 'zero'.  [default: identity]")]
+Scale = Annotated[
+    str | None, typer.Option(help="Factor of the identity target, a rational number such as 3/2.  [default: 1]")
+]
+
 # "wrong command line" is a class of typer or of click, depending on the version of typer; both derive this one from it
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
@@ -121,22 +135,11 @@ def list_names(
 
 @app.command()
 def series(
-    problem: Annotated[
-        Path | None, typer.Option(help="A TOML description of the problem, as `problem.to_toml()` writes it.")
-    ] = None,
-    nu: Annotated[
-        int | None, typer.Option(help="Order of the decomposed tensor (the paper's nu).  [default: 2]")
-    ] = None,
-    symmetric: Annotated[
-        bool | None,
-        typer.Option(
-            "--symmetric/--asymmetric", help="One matrix in every slot, or one for each.  [default: symmetric]"
-        ),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Target tensor: 'identity' or 'zero'.  [default: identity]")
-    ] = None,
-    scale: Annotated[str | None, typer.Option(help="A rational factor of the identity target.  [default: 1]")] = None,
+    problem: ProblemFile = None,
+    nu: Order = None,
+    symmetric: Symmetric = None,
+    target: Target = None,
+    scale: Scale = None,
     to: Annotated[int, typer.Option(help="Highest derivative (the paper's s).")] = 3,
     at: Annotated[
         list[str] | None,
@@ -176,24 +179,11 @@ def series(
 
 @app.command()
 def regimes(
-    problem: Annotated[
-        Path | None, typer.Option(help="A TOML description of the problem, as `problem.to_toml()` writes it.")
-    ] = None,
-    nu: Annotated[
-        int | None, typer.Option(help="Order of the decomposed tensor (the paper's nu).  [default: 2]")
-    ] = None,
-    symmetric: Annotated[
-        bool | None,
-        typer.Option(
-            "--symmetric/--asymmetric", help="One matrix in every slot, or one for each.  [default: symmetric]"
-        ),
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Target tensor: 'identity' or 'zero'.  [default: identity]")
-    ] = None,
-    scale: Annotated[
-        str | None, typer.Option(help="Factor of the identity target, a number such as 3/2.  [default: 1]")
-    ] = None,
+    problem: ProblemFile = None,
+    nu: Order = None,
+    symmetric: Symmetric = None,
+    target: Target = None,
+    scale: Scale = None,
     at: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Where these sizes belong: --at p=64 --at H=4096 --at sigma2=1/1000."),

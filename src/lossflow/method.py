@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,6 +31,25 @@ class AbstractMethod(Description):
     def known_sizes(self) -> Mapping[str, float]:
         """The sizes at which this method answers; empty for one that answers in a limit without any."""
         return getattr(self, "sizes", {})
+
+    def question_key(
+        self, problem: AbstractProblem, times: npt.NDArray[np.float64], dynamics: AbstractDynamics, *more: str
+    ) -> str:
+        """The key under which an unfinished answer is kept: problem, method, dynamics, times and `more`, such as a format.
+
+        The class of the problem counts by its home, too: a user's own may have the same name and fields as another.
+        """
+        kind = type(problem)
+        parts = (
+            *more,
+            kind.__module__,
+            kind.__qualname__,
+            problem.content_key,
+            self.content_key,
+            dynamics.content_key,
+            times.tobytes().hex(),
+        )
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def solve(self, problem: AbstractProblem, times: npt.NDArray[np.float64], dynamics: AbstractDynamics) -> Trajectory:
         """The trajectory at `times`, which the front door has checked. Use `lossflow.solve`."""

@@ -9,7 +9,7 @@ complex plane: above and below them it gives the two lateral sums, whose mean is
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -20,7 +20,6 @@ from lossflow.errors import InvalidInput
 from lossflow.expansion.growth import borel_coefficients, growth
 from lossflow.expansion.pade import Approximant, approximant, combined, neighbors
 from lossflow.expansion.resummation import Resummation, Resummed, judged
-from lossflow.trajectory import COMPLETE, Status
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -56,33 +55,21 @@ class BorelPade(Resummation):
     def check(self) -> None:
         if not 0 < self.turn < 1.5:
             raise InvalidInput(f"BorelPade.turn is an angle between 0 and 1.5, got {self.turn!r}")
-        if self.growth is not None and self.growth < 1:
-            raise InvalidInput(f"BorelPade.growth must be at least 1, or None, got {self.growth!r}")
+        _require_growth(self)
 
     def sum(self, coefficients: Sequence[Fraction | int | float], times: Array) -> Resummed:
         """The sum at `times`, with its uncertainty and a status for each time."""
         times = np.asarray(times, np.float64)
         exact = _checked(coefficients, "BorelPade")
         g = self.growth or max(1, growth(exact).order)
-        values, error = np.full(times.shape, np.nan), np.full(times.shape, np.inf)
-        status_of: dict[int, Status] = {}
-        terms = np.full(times.shape, len(exact), np.int64)
-        zero = times == 0
-        values[zero], error[zero] = float(exact[0]), 0.0
-        for sign in (1, -1):
-            here = np.flatnonzero(times * sign > 0)
-            if not here.size:
-                continue
-            found = self._one_side(
-                borel_coefficients([c * sign**k for k, c in enumerate(exact)], g), g, times[here] * sign
-            )
-            values[here], error[here] = found.values, found.uncertainty
-            status_of |= {int(k): status for k, status in zip(here, found.status, strict=True)}
-        status = tuple(_mirrored(status_of[k], times[k]) if k in status_of else COMPLETE for k in range(times.size))
-        return Resummed(values, error, status, terms)
 
-    def _one_side(self, transform: Sequence[Fraction], g: int, times: Array) -> Resummed:
-        """The sums at positive times."""
+        def one_side(sign: int, ahead: Array) -> tuple[Array, Array]:
+            return self._one_side(borel_coefficients([c * sign**k for k, c in enumerate(exact)], g), g, ahead)
+
+        return _both_sides(exact, times, one_side, "no two approximants exist")
+
+    def _one_side(self, transform: Sequence[Fraction], g: int, times: Array) -> tuple[Array, Array]:
+        """The sums at positive times, and their uncertainty."""
         unit = _unit(transform)
         scaled = [b * unit**k for k, b in enumerate(transform)]
         path = _Path(times / float(unit), g, self.turn)
@@ -99,8 +86,7 @@ class BorelPade(Resummation):
         error = np.hypot(error, crossed)
         if self.ambiguity and rows:
             error = np.hypot(error, np.abs(lateral[0].imag))
-        terms = np.full(times.shape, len(transform), np.int64)
-        return judged(values, error, times, terms, "no two approximants exist")
+        return values, error
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,8 +107,7 @@ class ConformalBorel(Resummation):
     def check(self) -> None:
         if self.singularity is not None and (self.singularity == 0 or not math.isfinite(self.singularity)):
             raise InvalidInput(f"ConformalBorel.singularity must be finite and not 0, got {self.singularity!r}")
-        if self.growth is not None and self.growth < 1:
-            raise InvalidInput(f"ConformalBorel.growth must be at least 1, or None, got {self.growth!r}")
+        _require_growth(self)
 
     def sum(self, coefficients: Sequence[Fraction | int | float], times: Array) -> Resummed:
         """The sum at `times`, with its uncertainty and a status for each time."""
@@ -131,24 +116,17 @@ class ConformalBorel(Resummation):
         g = self.growth or max(1, growth(exact).order)
         transform = borel_coefficients(exact, g)
         place = self.singularity if self.singularity is not None else growth(transform).singularity
-        values, error = np.full(times.shape, np.nan), np.full(times.shape, np.inf)
-        zero = times == 0
-        values[zero], error[zero] = float(exact[0]), 0.0
         if not math.isfinite(place):
             place = -float(_unit(transform))  # no singularity in sight: any cut away from the path will do
-        for sign in (1, -1):
-            here = np.flatnonzero(times * sign > 0)
-            if here.size:
-                values[here], error[here] = self._one_side(transform, g, times[here] * sign, place * sign, sign)
-        terms = np.full(times.shape, len(exact), np.int64)
-        return judged(values, error, times, terms, "the mapped series does not converge")
 
-    def _one_side(
-        self, transform: Sequence[Fraction], g: int, times: Array, place: float, sign: int
-    ) -> tuple[Array, Array]:
-        """At positive times, for the series with c_k sign^k and the singularity `place` accordingly."""
-        series = [b * sign**k for k, b in enumerate(transform)]
-        mapped = _mapped(series, Fraction(place))
+        def one_side(sign: int, ahead: Array) -> tuple[Array, Array]:
+            return self._one_side([b * sign**k for k, b in enumerate(transform)], g, ahead, place * sign)
+
+        return _both_sides(exact, times, one_side, "the mapped series does not converge")
+
+    def _one_side(self, transform: Sequence[Fraction], g: int, times: Array, place: float) -> tuple[Array, Array]:
+        """The sums at positive times, and their uncertainty, for a transform with its singularity at `place`."""
+        mapped = _mapped(transform, Fraction(place))
         path = _Path(times / abs(place), g, 0.9 if place > 0 else 0.0)
         z = path.points * (1.0 if place > 0 else -1.0)
         root = np.sqrt(1 - z)
@@ -221,11 +199,25 @@ def _checked(coefficients: Sequence[Fraction | int | float], name: str) -> list[
     return exact
 
 
-def _mirrored(status: Status, time: float) -> Status:
-    """A status that was found at |t|, at the sign of t."""
-    if status or time > 0 or status.last_time is None:
-        return status
-    return Status(status.kind, -abs(status.last_time), status.reason)
+def _require_growth(resummation: BorelPade | ConformalBorel) -> None:
+    if resummation.growth is not None and resummation.growth < 1:
+        raise InvalidInput(
+            f"{type(resummation).__name__}.growth must be at least 1, or None, got {resummation.growth!r}"
+        )
+
+
+def _both_sides(
+    exact: Sequence[Fraction], times: Array, one_side: Callable[[int, Array], tuple[Array, Array]], reason: str
+) -> Resummed:
+    """A sum over times of either sign, from `one_side(sign, |t|)`, which gives values and uncertainty for c_k sign^k."""
+    values, error = np.full(times.shape, np.nan), np.full(times.shape, np.inf)
+    zero = times == 0
+    values[zero], error[zero] = float(exact[0]), 0.0
+    for sign in (1, -1):
+        here = np.flatnonzero(times * sign > 0)
+        if here.size:
+            values[here], error[here] = one_side(sign, times[here] * sign)
+    return judged(values, error, times, np.full(times.shape, len(exact), np.int64), reason)
 
 
 __all__ = ["BorelPade", "ConformalBorel"]

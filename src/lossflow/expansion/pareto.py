@@ -45,6 +45,17 @@ def identity_front(order: int, symmetric: bool, s: int) -> dict[tuple[int, int],
     return found
 
 
+def identity_vertices(symmetric: bool, s: int) -> dict[str, tuple[int, int]]:
+    """{letter: (n, d)} of the vertices of the polygon of `identity_front`, around it; some may be one point at small s.
+
+    symmetric: one matrix (even nu) or nu; s: the derivative, >= 0. docs/theory/diagrams.md section 6 [YGG26v2].
+    """
+    if symmetric:
+        return {"A": (1, s + 1), "B": (s + 2, s + 1), "E": (1, 0)}
+    least = 1 - s % 2
+    return {"A": (1, s + 1), "B": (s + 1, s + 1), "C": (s, s - 1), "D": (least + 1, least), "E": (1, least)}
+
+
 def variance_power(order: int, s: int, d: int) -> int:
     """Half the number of edges, nu (d + 1) + (nu - 2) s, of d squares D and s + 1 - d cross terms R merged: the power of sigma2.
 

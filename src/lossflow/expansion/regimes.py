@@ -14,7 +14,7 @@ from lossflow.description import SizeMap, brief, coerce
 from lossflow.errors import InvalidInput, NotSpoken, nearest
 from lossflow.expansion.fan import Fan, Vector, dot, echelon
 from lossflow.expansion.odd_orders import lazy_rates, odd_front
-from lossflow.expansion.pareto import Exponent, identity_front, pareto_front
+from lossflow.expansion.pareto import Exponent, identity_front, identity_vertices, pareto_front
 from lossflow.expansion.series import expand
 from lossflow.problem import AbstractProblem
 from lossflow.problems.cp import CPDecomposition
@@ -253,7 +253,8 @@ def _theorem_atlas(problem: CPDecomposition) -> Atlas:
         fronts = [{(n, d): e for (n, d), e in front.items() if d == s} for s, front in enumerate(fronts, 2)]
     fan = Fan.of([front.values() for front in fronts], (True, True, False))
     places = {e: place for place, e in fronts[-1].items()}
-    letters = [_letter(places[leaders[-1]], NAMED_AT, symmetric) for leaders in fan.leaders]
+    named = {place: letter for letter, place in identity_vertices(symmetric, NAMED_AT).items()}
+    letters = [named[places[leaders[-1]]] for leaders in fan.leaders]
     known = _table(order, symmetric, scale)
     found: dict[frozenset[int], Regime] = {}
     for face in fan.faces:
@@ -276,21 +277,6 @@ def _theorem_atlas(problem: CPDecomposition) -> Atlas:
 def _unit(order: int, scale: Fraction) -> dict[str, float]:
     """With a target of scale c, u -> c^(1/nu) u leads to the scale 1: the variance counts in units of c^(2/nu)."""
     return {"sigma2": abs(float(scale)) ** (2 / order)} if scale else {}
-
-
-def _letter(place: tuple[int, int], s: int, symmetric: bool) -> str:
-    """The vertex that (n, d) is, by its formula in section 6 of the note."""
-    even = s % 2 == 0
-    vertices = {"A": (1, s + 1), "B": (s + 2, s + 1), "E": (1, 0)}
-    if not symmetric:
-        vertices = {
-            "A": (1, s + 1),
-            "B": (s + 1, s + 1),
-            "C": (s, s - 1),
-            "D": (1 + even, int(even)),
-            "E": (1, int(even)),
-        }
-    return next(letter for letter, vertex in vertices.items() if vertex == place)
 
 
 def _table(order: int, symmetric: bool, scale: Fraction) -> dict[str, _Known]:

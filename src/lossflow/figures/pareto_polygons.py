@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lossflow.expansion.pareto import Exponent, identity_front
+from lossflow.expansion.pareto import Exponent, identity_front, identity_vertices
 from lossflow.expansion.regimes import NoTimeScale, classify, observe, regimes, survey
 from lossflow.expansion.series import LossSeries, expand
 from lossflow.figures.figure import Figure, Outcome, Picture, Verdict
@@ -116,7 +116,7 @@ def _draw_polygon(axes: Axes, case: Case, s: int) -> None:
     order, symmetric = case.problem.order, case.problem.symmetric
     theorem = identity_front(order, symmetric, s)
     computed = {squares(order, s, e): e for e in case.series.pareto(s)}
-    corners = {name: place for name, place in _vertices(s, symmetric).items() if place in theorem}
+    corners = {name: place for name, place in identity_vertices(symmetric, s).items() if place in theorem}
     outline = np.array([*dict.fromkeys(corners.values()), next(iter(corners.values()))], dtype=float)
     axes.fill(*outline.T, color=COLORS[4], alpha=0.25, lw=0)
     axes.plot(*outline.T, color=COLORS[0], lw=1.0)
@@ -151,14 +151,6 @@ def _draw_polygon(axes: Axes, case: Case, s: int) -> None:
     )
     axes.set_xticks(range(1, s + 3))
     axes.set_yticks(range(s + 2))
-
-
-def _vertices(s: int, symmetric: bool) -> dict[str, tuple[int, int]]:
-    """(n, s_D) of the vertices, around the polygon. docs/theory/diagrams.md section 6 [YGG26v2]."""
-    if symmetric:
-        return {"A": (1, s + 1), "B": (s + 2, s + 1), "E": (1, 0)}
-    least = 1 - s % 2
-    return {"A": (1, s + 1), "B": (s + 1, s + 1), "C": (s, s - 1), "D": (least + 1, least), "E": (1, least)}
 
 
 def squares(order: int, s: int, exponent: Exponent) -> tuple[int, int]:

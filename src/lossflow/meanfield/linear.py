@@ -10,7 +10,6 @@ differ, and rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,6 +24,7 @@ from lossflow.dynamics import (
 )
 from lossflow.errors import InvalidInput
 from lossflow.meanfield import volterra
+from lossflow.meanfield.answer import Answer
 from lossflow.meanfield.volterra import Moments, Regression
 from lossflow.problems.glm import LinearModel
 from lossflow.problems.labels import CubicNoiseLabels, LinearLabels
@@ -44,21 +44,6 @@ KERNEL_TIMES = 500  # times up to which the two-time kernels are kept
 FINER = 24  # nodes per panel of the second quadrature, in place of 16
 
 
-class Answer(NamedTuple):
-    """What `solve` found: observables over the times, one standard error of each, how it ended, and the kernels.
-
-    values, uncertainty: "loss", "test_loss", "mse", "norm", "overlap". details: "route"; for stochastic dynamics "heating",
-    temperature int_0^inf K2 dt, from 1 on the second moment grows without bound; for at most 500 times "correlation",
-    "response" and "force_correlation", the two-time C, R and C_L at "kernel_times", ascending, (times, times). For flows
-    C_L is the regular part, without the delta function at equal times.
-    """
-
-    values: Mapping[str, Array]
-    uncertainty: Mapping[str, Array]
-    status: Status
-    details: Mapping[str, Any]
-
-
 def covers(process: RowProcess, dynamics: AbstractDynamics) -> bool:
     """Whether `solve` knows the answer: square loss, labels r* + noise, no penalty, and samples drawn anew at each step."""
     return _noise_variance(process) is not None and process.penalty is None and _is_memoryless(dynamics)
@@ -67,6 +52,10 @@ def covers(process: RowProcess, dynamics: AbstractDynamics) -> bool:
 def solve(process: RowProcess, dynamics: AbstractDynamics, times: Array) -> Answer:
     """The exact answer at `times`, strictly monotone as the front door has checked. Requires `covers(process, dynamics)`.
 
+    values, uncertainty: "loss", "test_loss", "mse", "norm", "overlap". details: "route"; for stochastic dynamics "heating",
+    temperature int_0^inf K2 dt, from 1 on the second moment grows without bound; for at most 500 times "correlation",
+    "response" and "force_correlation", the two-time C, R and C_L at "kernel_times", ascending, (times, times). For flows
+    C_L is the regular part, without the delta function at equal times.
     Raises `InvalidInput` for times before 0 of stochastic or discrete dynamics. docs/theory/mean_field.md section 6.1 [NI26v2].
     """
     noise_variance = _noise_variance(process)
@@ -188,9 +177,9 @@ def _status(
 def _noise_variance(process: RowProcess) -> float | None:
     """That of y given r*, for square loss and labels r* + noise; None for any other model."""
     model = process.model
-    if not isinstance(model, LinearModel) or not isinstance(model._loss, Square):
+    if not isinstance(model, LinearModel) or not isinstance(model.sample_loss, Square):
         return None
-    match model._labels:
+    match model.label_law:
         case LinearLabels(noise_variance=variance):
             return variance
         case CubicNoiseLabels(scale=scale):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -16,7 +14,7 @@ from lossflow.meanfield.errors import FEWEST
 from lossflow.method import AbstractMethod
 from lossflow.problem import AbstractProblem
 from lossflow.problems.row import RowProcess
-from lossflow.trajectory import Status, Trajectory
+from lossflow.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -90,46 +88,28 @@ class MeanField(AbstractMethod):
         from lossflow.meanfield import linear
 
         if linear.covers(process, dynamics):
-            answer = linear.solve(process, dynamics, times)
-            return self._trajectory(
-                problem, times, dynamics, answer.values, answer.uncertainty, answer.status, answer.details
+            found = linear.solve(process, dynamics, times)
+        else:
+            from lossflow.meanfield.solver import solve_row
+
+            found = solve_row(
+                process,
+                dynamics,
+                times,
+                paths=self.paths,
+                resolution=self.resolution,
+                randomizations=self.randomizations,
+                seed=self.seed,
+                checkpoint=Checkpoint("meanfield", self.question_key(problem, times, dynamics, str(FORMAT))),
             )
-        from lossflow.meanfield.solver import solve_row
-
-        found = solve_row(
-            process,
-            dynamics,
-            times,
-            paths=self.paths,
-            resolution=self.resolution,
-            randomizations=self.randomizations,
-            seed=self.seed,
-            checkpoint=Checkpoint("meanfield", self._key(problem, times, dynamics)),
-        )
-        return self._trajectory(problem, times, dynamics, found.values, found.uncertainty, found.status, found.details)
-
-    def _trajectory(
-        self,
-        problem: AbstractProblem,
-        times: Array,
-        dynamics: AbstractDynamics,
-        values: Mapping[str, Array],
-        uncertainty: Mapping[str, Array],
-        status: Status,
-        details: Mapping[str, Any],
-    ) -> Trajectory:
         return Trajectory(
             times=times,
-            values=values,
-            uncertainty=uncertainty,
-            status=status,
+            values=found.values,
+            uncertainty=found.uncertainty,
+            status=found.status,
             problem=problem,
             method=self,
             dynamics=dynamics,
-            details=details,
+            details=found.details,
             references=("NI26v2",),
         )
-
-    def _key(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> str:
-        parts = (str(FORMAT), problem.content_key, self.content_key, dynamics.content_key, times.tobytes().hex())
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()

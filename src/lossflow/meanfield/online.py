@@ -115,7 +115,7 @@ def _statistics(process: RowProcess) -> tuple[list[Statistics], str]:
         q = float(Q[0, 0])
 
         def of_one_column(C: Array, m: Array) -> Forces:
-            a = averages(model._loss, model._labels, max(float(C[0, 0]), 0.0), float(m[0, 0]), q, 0.0)
+            a = averages(model.sample_loss, model.label_law, max(float(C[0, 0]), 0.0), float(m[0, 0]), q, 0.0)
             return Forces(*(np.full((1, 1), value) for value in (a.signal, a.drag, a.force, a.curvature)))
 
         return [of_one_column], "quadrature"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from lossflow.checkpoint import Checkpoint
 from lossflow.dynamics import AbstractDynamics, GradientDescent, GradientFlow, StochasticGradientFlow
 from lossflow.errors import InvalidInput
 from lossflow.meanfield import grid as grids
+from lossflow.meanfield.answer import Answer
 from lossflow.meanfield.errors import Estimate, estimate
 from lossflow.meanfield.grid import Grid
 from lossflow.meanfield.row import Pass, Plan, RowPass, spread
@@ -28,15 +29,6 @@ if TYPE_CHECKING:
 
 WORK = 1.2e10  # multiply-adds of one pass that exact tangents may take: a second or two
 LEAST = 1024  # paths with exact tangents, below which their average is biased and probes are the better choice
-
-
-class Answer(NamedTuple):
-    """values, uncertainty: by observable, shape (times, ...); status; details: see `MeanField`."""
-
-    values: Mapping[str, Array]
-    uncertainty: Mapping[str, Array]
-    status: Status
-    details: Mapping[str, Any]
 
 
 def solve_row(

@@ -13,6 +13,7 @@ from lossflow.errors import InvalidInput
 from lossflow.problem import AbstractProblem
 from lossflow.problems.gaussian_data import ModelDiagrams, derived_sizes, diagonal_diagrams
 from lossflow.problems.priors import AbstractPrior
+from lossflow.problems.row import decay
 
 
 class AbstractInit(Description):
@@ -245,6 +246,7 @@ class DiagonalLinear(AbstractProblem):
     def _diagrams(self) -> ModelDiagrams:
         if not self._starts:
             raise self.silence("diagrams", f"the weights of {self.init!r} are no numbers")
-        decay = 0.0 if isinstance(self.weight_decay, str) else self.weight_decay  # at finite times "0+" is 0
         components = tuple((c.weight, c.mean, c.variance) for c in self.prior.components)
-        return diagonal_diagrams(self.delta, self.noise_variance, decay, self.init.squares, components)
+        return diagonal_diagrams(
+            self.delta, self.noise_variance, decay(self.weight_decay), self.init.squares, components
+        )

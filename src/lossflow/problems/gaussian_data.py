@@ -26,7 +26,7 @@ from lossflow.diagrams.polynomial import DiagramPolynomial, Term, diagram, size
 from lossflow.diagrams.tensor import Factor, Tensor, pin
 from lossflow.errors import InvalidInput
 from lossflow.problem import AbstractProblem
-from lossflow.problems.polynomial import draw_tensors
+from lossflow.problems.polynomial import draw_tensors, require_learned
 
 HALF = Fraction(1, 2)
 Coefficient = Number | DiagramPolynomial
@@ -50,8 +50,7 @@ class DataProblem(AbstractProblem):
     test_loss: DiagramPolynomial
 
     def check(self) -> None:
-        if not any(tensor.learned for tensor in self.loss.tensors):
-            raise InvalidInput("nothing is learned: at least one tensor of the loss needs learned=True")
+        require_learned(self.loss)
 
     @property
     def languages(self) -> tuple[str, ...]:

@@ -150,70 +150,74 @@ _FITTING = {
 
 
 class LinearModel(AbstractRowModel):
-    """rho(r, y(r*, z)) of a generalized linear model; m = m* = 1."""
+    """rho(r, y(r*, z)) of a generalized linear model; m = m* = 1. sample_loss: rho(r, y); label_law: y(r*, z)."""
 
     columns = 1
     teacher_columns = 1
 
     def __init__(self, loss: AbstractLoss, labels: AbstractLabels) -> None:
-        self._loss, self._labels = loss, labels
+        self.sample_loss, self.label_law = loss, labels
         self.noise_columns = labels.noise_columns
         self.lipschitz = loss.lipschitz
         self.odd = loss.symmetry is not None and loss.symmetry == labels.symmetry
 
     def labels(self, teacher: Array, noise: Array) -> Array:
         """y (...)."""
-        return self._labels.draw(teacher[0], noise)
+        return self.label_law.draw(teacher[0], noise)
 
     def loss(self, r: Array, y: Array) -> Array:
         """rho (...)."""
-        return self._loss.value(r[0], y)
+        return self.sample_loss.value(r[0], y)
 
     def gradient(self, r: Array, y: Array) -> Array:
         """ell (1, ...)."""
-        return self._loss.slope(r[0], y)[None]
+        return self.sample_loss.slope(r[0], y)[None]
 
     def jacobian(self, r: Array, y: Array) -> Array:
         """d ell/dr (1, 1, ...)."""
-        return self._loss.curvature(r[0], y)[None, None]
+        return self.sample_loss.curvature(r[0], y)[None, None]
 
     def errors(self, r: Array, y: Array) -> Array | None:
         """1 where sign(r) != y, 1/2 where r = 0, else 0; None unless labels are +-1."""
-        return 0.5 * (1 - np.sign(r[0]) * y) if self._labels.kind == "binary" else None
+        return 0.5 * (1 - np.sign(r[0]) * y) if self.label_law.kind == "binary" else None
 
     def test(self, norm: Array, overlap: Array, teacher: Array) -> dict[str, float]:
         """test_loss; test_error for labels +-1; mse for labels y = r* + noise. To 1e-12 for the library's losses and labels."""
         C, m, Q = float(norm[0, 0]), float(overlap[0, 0]), float(teacher[0, 0])
-        if self._labels.kind == "binary":
+        if self.label_law.kind == "binary":
             return self._binary(C, m, Q)
         excess = max(C - 2 * m + Q, 0.0)
         found = {"test_loss": self._residual(excess) if self._is_residual() else self._general(C, m, Q)}
-        return found | {"mse": excess} if self._labels.additive else found
+        return found | {"mse": excess} if self.label_law.additive else found
 
     def _is_residual(self) -> bool:
-        return self._labels.additive and self._loss.of_residual
+        return self.label_law.additive and self.sample_loss.of_residual
 
     def _residual(self, excess: float) -> float:
         """E rho(r - r* - noise):  r - r* ~ N(0, excess)."""
         zero = np.zeros(())
-        if isinstance(self._labels, LinearLabels):
-            return float(self._loss.average(zero, excess + self._labels.noise_variance, zero))
+        if isinstance(self.label_law, LinearLabels):
+            return float(self.sample_loss.average(zero, excess + self.label_law.noise_variance, zero))
         return float(
-            average(lambda z: self._loss.average(zero, excess, self._labels.draw(np.zeros_like(z), _uniform(z)[None])))
+            average(
+                lambda z: self.sample_loss.average(
+                    zero, excess, self.label_law.draw(np.zeros_like(z), _uniform(z)[None])
+                )
+            )
         )
 
     def _binary(self, C: float, m: float, Q: float) -> dict[str, float]:
         """Over r = sqrt(C) x, with the probability of y = 1 given r."""
         slope, rest = (m / math.sqrt(C), max(Q - m**2 / C, 0.0)) if C > 0 else (0.0, Q)
-        if self._labels.positive(np.zeros(1), 1.0) is None:
+        if self.label_law.positive(np.zeros(1), 1.0) is None:
             return self._binary_by_teacher(C, m, Q)
 
         def integrand(x: Array) -> Array:
             r, ones = math.sqrt(C) * x, np.ones_like(x)
-            up = self._labels.positive(slope * x, rest)
+            up = self.label_law.positive(slope * x, rest)
             assert up is not None
             down = 1 - up
-            loss = up * self._loss.value(r, ones) + down * self._loss.value(r, -ones)
+            loss = up * self.sample_loss.value(r, ones) + down * self.sample_loss.value(r, -ones)
             return np.stack([loss, np.where(r > 0, down, np.where(r < 0, up, 0.5))])
 
         loss, error = average(integrand)
@@ -233,7 +237,7 @@ class LinearModel(AbstractRowModel):
 
     def _general(self, C: float, m: float, Q: float) -> float:
         """Over r given r* by the loss's own average, then over r* and the noise."""
-        return self._over_labels(lambda mean, y: self._loss.average(mean, max(C - m**2 / Q, 0.0), y), m, Q)
+        return self._over_labels(lambda mean, y: self.sample_loss.average(mean, max(C - m**2 / Q, 0.0), y), m, Q)
 
     def _over_labels(self, f: Callable[[Array, Array], Array], m: float, Q: float) -> float:
         """E f(E[r | r*], y(r*, z))."""
@@ -243,7 +247,7 @@ class LinearModel(AbstractRowModel):
         def integrand(x: Array) -> Array:
             teacher = np.broadcast_to(math.sqrt(Q) * x[..., None], (*x.shape, z.size))
             u = np.broadcast_to(noise.reshape(len(noise), *(1,) * x.ndim, z.size), (len(noise), *teacher.shape))
-            return f(m / Q * teacher, self._labels.draw(teacher, u)) @ weight
+            return f(m / Q * teacher, self.label_law.draw(teacher, u)) @ weight
 
         return float(average(integrand))
 

@@ -28,8 +28,7 @@ class PolynomialProblem(AbstractProblem):
     loss: DiagramPolynomial
 
     def check(self) -> None:
-        if not any(tensor.learned for tensor in self.loss.tensors):
-            raise InvalidInput("nothing is learned: at least one tensor of the loss needs learned=True")
+        require_learned(self.loss)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -42,6 +41,12 @@ class PolynomialProblem(AbstractProblem):
     def as_sample(self, sizes: Mapping[str, float], run: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:
         """The entries of every tensor at the start of run `run`, by tensor name."""
         return draw_tensors(self.loss, sizes, run, seed)
+
+
+def require_learned(loss: DiagramPolynomial) -> None:
+    """Raise `InvalidInput` unless some tensor of `loss` moves."""
+    if not any(tensor.learned for tensor in loss.tensors):
+        raise InvalidInput("nothing is learned: at least one tensor of the loss needs learned=True")
 
 
 def draw_tensors(

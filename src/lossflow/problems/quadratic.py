@@ -11,6 +11,7 @@ from lossflow.diagrams.polynomial import DiagramPolynomial
 from lossflow.errors import InvalidInput
 from lossflow.problem import AbstractProblem
 from lossflow.problems.gaussian_data import ModelDiagrams, derived_sizes, quadratic_diagrams
+from lossflow.problems.row import decay
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,8 +94,7 @@ class QuadraticNetwork(AbstractProblem):
         return derived_sizes(sizes, {"n": (self.alpha, 2), "m": (self.kappa, 1), "m_star": (self.kappa_star, 1)})
 
     def _diagrams(self) -> ModelDiagrams:
-        decay = 0.0 if isinstance(self.weight_decay, str) else self.weight_decay  # at finite times "0+" is 0
-        return quadratic_diagrams(self.alpha, self.noise_variance, decay, self.init_variance)
+        return quadratic_diagrams(self.alpha, self.noise_variance, decay(self.weight_decay), self.init_variance)
 
     def as_spectrum(self) -> Spectrum:
         """The spectral problem of the end state. Raises `NotSpoken` at weight_decay = 0, where the start is remembered."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -103,7 +102,8 @@ class Simulation(AbstractMethod):
             self.runs,
             times,
             self.tolerance,
-            Checkpoint("simulate", self._key(problem, times, dynamics)),
+            # the diagrams, too: a user's own class of the same name and fields may mean another loss
+            Checkpoint("simulate", self.question_key(problem, times, dynamics, str(FORMAT), loss.content_key)),
             accelerated=self.backend == "jax",
         )
         return Trajectory(
@@ -131,12 +131,6 @@ class Simulation(AbstractMethod):
         integration = self.tolerance * np.mean(np.abs(ensemble.loss), axis=0)
         rounding = np.finfo(np.float64).eps * np.mean(ensemble.scale, axis=0)
         return np.sqrt(sampling**2 + integration**2 + rounding**2)
-
-    def _key(self, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> str:
-        # the diagrams, too: a user's own class of the same name and fields may mean another loss
-        loss = problem.as_diagrams().content_key
-        parts = (str(FORMAT), problem.content_key, loss, self.content_key, dynamics.content_key, times.tobytes().hex())
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _status(ensemble: Ensemble) -> Status:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from collections.abc import Mapping
@@ -73,7 +72,7 @@ def solve_rows(
             return RowRun(process, problem.as_sample(method.sizes, number, method.seed))
         return RowRun(process, process.sample(method.sizes, number, method.seed, design=X))
 
-    checkpoint = Checkpoint("simulate", _key(method, problem, times, dynamics))
+    checkpoint = Checkpoint("simulate", method.question_key(problem, times, dynamics, f"rows {FORMAT}"))
     at_most = int(SHARE * available_memory() / per_run)
     if is_refined(process, dynamics):
         records, discretization, step = _refined(method, process, start, times[order], dynamics, checkpoint, at_most)
@@ -266,12 +265,3 @@ def _warn_of_large_steps(process: RowProcess, dynamics: AbstractDynamics) -> Non
             RuntimeWarning,
             stacklevel=5,
         )
-
-
-def _key(method: Simulation, problem: AbstractProblem, times: Array, dynamics: AbstractDynamics) -> str:
-    kind = type(problem)  # a user's own class may have the same name and fields
-    parts = (
-        f"rows {FORMAT}", kind.__module__, kind.__qualname__, problem.content_key, method.content_key, dynamics.content_key,
-        times.tobytes().hex(),
-    )  # fmt: skip
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
