@@ -176,6 +176,7 @@ class Derivatives(Iterator[SizePolynomial]):
             "parts": power.parts,
             "denominator": np.array(str(power.denominator)),
             "bytes": np.array(self._bytes),
+            "axes": np.array(self.merging.engine.axes or (), np.int64),
         }
 
     def _resume(self, stored: Stored) -> None:
@@ -193,6 +194,7 @@ class Derivatives(Iterator[SizePolynomial]):
         )
         self._merged = int(stored["order"])
         self._bytes = [float(x) for x in stored["bytes"]]
+        self.merging.engine.axes = tuple(int(axis) for axis in stored["axes"])
         self.order = self._merged + 1
 
     def _announce(self) -> None:

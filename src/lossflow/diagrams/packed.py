@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 LARGEST_MARKED = 9  # nodes of an axis beyond which too many subsets would have to be told apart
 MOST_NODES, MOST_ARITY, MOST_KINDS = 250, 7, 120  # of edges there are no more than of nodes: both are bytes
-SAMPLES, LARGEST_TRIAL, MOST_TRIALS = (12, 4, 1), 30_000, 24  # diagrams, normal forms and ways to find the best way by
+TRIALS, MOST_WAYS = (
+    ((12, 30_000), (4, 30_000), (1, 30_000), (1, 200_000), (1, 1_000_000)),
+    24,
+)  # (diagrams, normal forms)
 MOST_DIGITS = 15  # of a coefficient, base 2^32: its size as a float must not overflow
 CHILDREN_AT_ONCE = 20_000  # between looks at the keyboard: a fraction of a second
 ROWS_AT_ONCE = 50_000
@@ -143,7 +146,7 @@ class Engine:
         self.arity = max((len(tensor.axes) for tensor in algebra.tensors), default=0)
         self.effort = Effort()
         self._noted = 0
-        self._axes: tuple[int, ...] = ()  # marked last
+        self.axes: tuple[int, ...] | None = None  # marked last
 
     def takes(self, sum_: Sum) -> bool:
         """Whether these diagrams can be packed: no relations, and not too many of anything."""
@@ -272,19 +275,23 @@ class Engine:
         Tried on a few of the diagrams: the order matters tenfold, and no rule is known. What was best before goes first.
         """
         candidates = self._markable(rows)
-        candidates.sort(key=lambda axes: axes != self._axes)
+        candidates.sort(key=lambda axes: axes != self.axes)
         most = self._most_nodes(rows)
         by_size = np.argsort(rows[:, 1], kind="stable")
-        best, least = candidates[0], LARGEST_TRIAL
-        for sample in SAMPLES if len(candidates) > 1 and len(rows) else ():
+        best = candidates[0]
+        # a few small diagrams say less than many of the order before: they are asked only if nothing else is known
+        trials = TRIALS[:1] if best == self.axes else TRIALS
+        for sample, least in trials if len(candidates) > 1 and len(rows) else ():
             picked = np.linspace(0, len(rows) - 1, sample + 1).astype(int)[:-1]  # evenly, without the largest
+            ended = False
             for axes in candidates:
                 down = self._descended(rows[by_size[np.unique(picked)]], axes, limit=least)
                 if down is not None:
-                    best, least = axes, sum(len(block.child) for blocks in down[2].values() for block in blocks)
-            if least < LARGEST_TRIAL:
+                    ended, best = True, axes
+                    least = sum(len(block.child) for blocks in down[2].values() for block in blocks)
+            if ended:
                 break
-        self._axes = best
+        self.axes = best
         return best, sum(float(np.log2(float(_bell(int(most[axis]))))) for axis in best)
 
     def _descended(
@@ -331,6 +338,7 @@ class Engine:
             self.effort.bytes = max(self.effort.bytes, kept + sum(_bytes(table) for table in tables.values()))
             del tables[e]
             forms += sum(len(block.child) for block in blocks[e])
+            require_memory(sum(map(_bytes, (*blocks[e], *tables.values()))), "the next step of this order", ADVICE)
             if limit is not None and forms > limit:
                 return None
             if watch:
@@ -470,6 +478,8 @@ class Engine:
 
         pool = [same, means.get(e - 1), means.get(e - 2)]
         offsets = np.zeros(3, np.int64)
+        terms = sum(len(part.index) for part in pool if part is not None)
+        require_memory(3.0 * terms * (8 + 4 * digits), "the arithmetic of this order", ADVICE)
         first, length, index, words = [], [], [], []
         monomials = np.unique(np.concatenate([np.zeros(0, np.int64), *(m.monomials for m in pool if m is not None)]))
         rows = terms = 0
@@ -592,7 +602,7 @@ class Engine:
         return most
 
     def _markable(self, rows: npt.NDArray[np.uint8]) -> list[tuple[int, ...]]:
-        """Axes that can be marked one after the other until no tensor is left or nothing can be: all orders, some at most."""
+        """Axes that can be marked one after the other until no tensor is left or nothing can be, in all orders, or none."""
         algebra, most = self.algebra, self._most_nodes(rows)
         able = [
             axis
@@ -604,13 +614,13 @@ class Engine:
 
         def extend(chosen: tuple[int, ...], left: Sequence[Tensor]) -> None:
             useful = [axis for axis in able if any(algebra.sizes[axis] in tensor.axes for tensor in left)]
-            if not useful and len(found) < MOST_TRIALS:
+            if not useful and len(found) < MOST_WAYS:
                 found.append(chosen)
             for axis in useful:
                 extend((*chosen, axis), [tensor for tensor in left if algebra.sizes[axis] not in tensor.axes])
 
         extend((), algebra.tensors)
-        return found
+        return list(dict.fromkeys([*found, ()]))
 
     def _width(self, nodes: int, edges: int) -> int:
         return 2 + nodes + edges * (1 + self.arity)

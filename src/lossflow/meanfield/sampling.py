@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 EDGE = 2.0**-40  # points on the border of the unit cube would be infinite as Gaussians
 TRUNCATED = 1e-6  # of the largest singular value: covariances that are known to rounding resolve directions down to it
-CONDITIONED = 1e-3  # reciprocal condition number of a triangle in which substitution is as good as the pseudo-inverse
+CONDITIONED = (
+    1e-3  # reciprocal condition number of a triangle that is as good as the whole factor, where rows were dropped
+)
 NOISE_FLOOR = 4.0  # times truncated^2 per variable: below it a pivot may be what truncation left
 
 
@@ -108,8 +110,8 @@ class Conditioning:
     of weight p unless p^2 is what truncation left. Kernels of smooth processes are numerically of low rank (10 of 100 variables).
     A triangular factor then extrapolates from the few variables that brought a zeta, which are close together, and turns
     rounding into errors of order one; the pseudo-inverse of the whole V, rows in units of their deviation, without
-    singular values below `truncated` of the largest, does not. Where the triangle is well conditioned both are the same, and
-    substitution in it is used.
+    singular values below `truncated` of the largest, does not. Where no variable was dropped, or the triangle is well
+    conditioned, both are the same, and substitution in it is used.
     size: how many variables at most. truncated: about the noise of the covariances to the power 1/2; errors of covariances are
     of its order.
     docs/theory/mean_field.md section 7.2; docs/theory/diagonal.md section 4.
@@ -166,4 +168,6 @@ class Conditioning:
         from scipy.linalg import lapack
 
         triangle = self._triangle[: self.rank, : self.rank].T
-        return lapack.dtrcon(triangle, uplo="U")[0] > CONDITIONED  # pyright: ignore[reportAttributeAccessIssue]
+        whole = self.rank == self.count + 1  # no row was dropped: V is the triangle
+        least = 10 * self.truncated if whole else CONDITIONED
+        return lapack.dtrcon(triangle, uplo="U")[0] > least  # pyright: ignore[reportAttributeAccessIssue]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-WORK = 1.2e10  # multiply-adds of one pass that exact tangents may take: a second or two
+WORK = 1e10  # multiply-adds of one pass that exact tangents may take: a second or two
 LEAST = 1024  # paths with exact tangents, below which their average is biased and probes are the better choice
 
 
