@@ -19,14 +19,23 @@ SOURCE = Path(__file__).parent.parent / "src" / "lossflow"
 
 RANKS = {
     4: "__main__ cli report plot figures",
-    3: "sweeps comparison storage end_states",
+    3: "experiments sweeps questions comparison storage end_states",
     2: "expansion meanfield spectral simulate",
     1: "problems laws diagrams",
-    0: "__init__ description trajectory dynamics method problem keys checkpoint progress public errors significance memory",
+    0: "__init__ description trajectory dynamics method problem keys checkpoint journal progress public errors significance "
+    "memory cores",
 }
 RANK = {room: rank for rank, rooms in RANKS.items() for room in rooms.split()}
 FREE_AMONG_THEMSELVES = (0, 4)
-SIDEWAYS = {("problems", "diagrams")}  # problems state their loss in diagrams
+SIDEWAYS = {
+    ("problems", "diagrams"),  # problems state their loss in diagrams
+    ("questions", "end_states"),  # a question is asked of the engine that knows
+    ("sweeps", "questions"),
+    ("experiments", "questions"),
+    ("experiments", "sweeps"),
+    ("experiments", "storage"),
+    ("experiments", "comparison"),
+}
 LIGHT = sys.stdlib_module_names | {"numpy", "lossflow"}
 HEAVY_BY_RIGHT = {("cli", "typer")}
 COMPILED = {"lossflow.diagrams.kernels": "numba"}  # loops that a library compiles; imported inside functions alone

@@ -112,6 +112,7 @@ def test_list_sorts_names_by_kind(run: Run) -> None:
         "methods": {"Series", "Limit", "Simulation", "MeanField", "Online"},
         "resummations": {"Taylor", "Pade", "BorelPade", "ConformalBorel"},
         "dynamics": {"GradientFlow", "GradientDescent", "StochasticGradientFlow", "PoissonSGD", "SGD"},
+        "questions": {"Solve", "Stationary"},
         "verbs": {
             "solve",
             "expand",
@@ -120,7 +121,9 @@ def test_list_sorts_names_by_kind(run: Run) -> None:
             "classify",
             "stationary",
             "learning_curve",
+            "sweep",
             "thresholds",
+            "quartic_threshold",
             "bayes_optimal",
             "nuclear_norm",
             "compare",

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from lossflow.expansion.regimes import Placement, Regime, classify, regimes
     from lossflow.expansion.resummation import Resummation, Resummed, Taylor, resum
     from lossflow.expansion.series import LossSeries, expand
+    from lossflow.expansion.solutions.one_weight import quartic_threshold
     from lossflow.meanfield.method import MeanField
     from lossflow.meanfield.online import Online
     from lossflow.method import AbstractMethod, solve
@@ -90,12 +91,14 @@ if TYPE_CHECKING:
         Zero,
     )
     from lossflow.problems.two_layer import AbstractActivation, Erf, TwoLayer
+    from lossflow.questions import AbstractQuestion, Solve, Stationary
     from lossflow.simulate.design import Design
     from lossflow.simulate.method import Simulation
     from lossflow.spectral.bayes import bayes_optimal
     from lossflow.spectral.nuclear_norm import nuclear_norm
     from lossflow.spectral.thresholds import Thresholds, thresholds
     from lossflow.storage import load, save
+    from lossflow.sweeps import sweep
     from lossflow.trajectory import EndState, Status, TimeScale, Trajectory
 
 __version__ = "0.1.0"

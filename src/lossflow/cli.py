@@ -65,6 +65,7 @@ KINDS = (
     "methods",
     "resummations",
     "dynamics",
+    "questions",
     "verbs",
     "results",
     "to extend",
@@ -529,6 +530,7 @@ def _kind(name: str, thing: Any) -> str:
         "starts": lf.AbstractInit,
         "methods": lf.AbstractMethod,
         "dynamics": lf.AbstractDynamics,
+        "questions": lf.AbstractQuestion,
         "resummations": lf.Resummation,
     }
     if thing in families.values() and thing is not lf.LossflowError:

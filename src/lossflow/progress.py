@@ -22,13 +22,18 @@ class _Silent:
 
 
 @contextmanager
-def progress(total: float, label: str) -> Iterator[Bar]:
-    """A bar from 0 to `total`, called `label`, shown once the work has taken two seconds."""
+def progress(total: float, label: str, unit: str = "") -> Iterator[Bar]:
+    """A bar from 0 to `total`, called `label`, shown once the work has taken two seconds.
+
+    unit: of what is counted; with it the bar says how many and how fast.
+    """
     if not sys.stderr.isatty():
         yield _Silent()
         return
     from tqdm import tqdm
 
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    with tqdm(total=total, desc=label, delay=PATIENCE, leave=False, bar_format=form) as bar:
+    if unit:
+        form = "{desc}: {n_fmt}/{total_fmt}|{bar}| {elapsed}<{remaining}, {rate_fmt}"
+    with tqdm(total=total, desc=label, delay=PATIENCE, leave=False, bar_format=form, unit=f" {unit}") as bar:
         yield bar

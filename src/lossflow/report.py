@@ -20,6 +20,7 @@ from typing import Any
 
 from lossflow import __version__
 from lossflow.checkpoint import write_atomically
+from lossflow.cores import cores
 from lossflow.errors import LossflowError
 from lossflow.figures.figure import SOURCES, Figure, Outcome, Picture, Verdict, encode, prepared
 from lossflow.figures.registry import find
@@ -226,7 +227,7 @@ def _provenance(sections: Sequence[_Section]) -> Iterator[str]:
         "lossflow": __version__,
         "Python": platform.python_version(),
         **{library: version(library) for library in LIBRARIES},
-        "cores": str(_cores()),
+        "cores": str(cores()),
         "memory": _memory(),
         **{f"run time of {section.figure.name}": f"{section.seconds:.1f} s" for section in sections},
         "run time in all": f"{math.fsum(section.seconds for section in sections):.1f} s",
@@ -263,13 +264,6 @@ def _sigmas(deviation: float | None) -> str:
 
 def _span(times: tuple[float, float] | None) -> str:
     return "&ndash;" if times is None else f"{times[0]:g} to {times[1]:g}"
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
 
 
 def _memory() -> str:

@@ -185,6 +185,37 @@ def test_an_interrupted_step_can_be_taken_again(monkeypatch: pytest.MonkeyPatch)
     assert got == expected
 
 
+@pytest.mark.parametrize("refusals", [1, 2, 3])
+@pytest.mark.parametrize("potential", [decomposition(2, True), decomposition(3, False)], ids=["SYM 2", "ASYM 3"])
+def test_exponents_for_which_there_is_no_room_are_interpolated(
+    refusals: int, potential: DiagramPolynomial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the arithmetic finds no room, one variable more takes numbers instead of being kept as a symbol."""
+    expected = [y for _, y in zip(range(4), Derivatives(potential, road="plain"), strict=False)]
+    asked: list[str] = []
+
+    def require(needed: float, what: str, advice: str = "") -> None:
+        if what == "the arithmetic of this order":
+            asked.append(what)
+            if len(asked) <= refusals:
+                raise InvalidInput("no room")
+
+    for order in range(4):
+        asked.clear()
+        found = Derivatives(potential, road="compiled")
+        for _ in range(order):
+            next(found)
+        asked.clear()
+        monkeypatch.setattr(packed_module, "require_memory", require)
+        if refusals < 3:
+            assert next(found) == expected[order]
+        else:
+            with pytest.raises(InvalidInput, match="no room"):
+                next(found)
+        monkeypatch.undo()
+        assert next(found) == expected[order] if refusals == 3 else len(asked) > refusals
+
+
 def test_memory_is_announced_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Derivatives(decomposition(3, True), road="compiled")
     list(islice(found, 3))

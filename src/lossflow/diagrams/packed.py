@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import comb, lcm
+from math import comb, factorial, lcm
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ from lossflow.diagrams.algebra import DIGIT, Algebra, Sum, count_alike
 from lossflow.diagrams.canonical import Code, twins
 from lossflow.diagrams.tensor import Tensor
 from lossflow.diagrams.wick import Law
+from lossflow.errors import InvalidInput
 from lossflow.memory import require_memory
 
 if TYPE_CHECKING:
@@ -264,8 +265,73 @@ class Engine:
         self.effort.contracting = time.process_time() - began - self.effort.normalizing
         began = time.process_time()
         self._noted = sum(_bytes(block) for level_ in blocks.values() for block in level_)
-        yield from self._up(packed, alive, number, counts, level, seed, blocks, sizes, axes, bits, bell)
+        spare = self._exponents(rows, axes)
+        fixed: list[tuple[int, int]] = []
+        while True:
+            try:
+                found = self._interpolated(packed, alive, number, counts, level, seed, blocks, sizes, bits, bell, fixed)
+                break
+            except InvalidInput:  # no room: one exponent less in the polynomials that are held
+                if not spare:
+                    raise
+                fixed.append(spare.pop(0))
+        for law_counts, scale, sum_ in found:
+            result: dict[int, Fraction] = {}
+            for monomial, value in sum_.items():
+                for power, times in self._monomials(monomial, axes, bits):
+                    total = power + scale
+                    result[total] = result.get(total, Fraction(0)) + Fraction(times * value, packed.denominator)
+            yield law_counts, result
         self.effort.arithmetic = time.process_time() - began
+
+    def _exponents(self, rows: npt.NDArray[np.uint8], axes: Sequence[int]) -> list[tuple[int, int]]:
+        """(which exponent of a monomial, how large it gets) of those that vary, the smallest first."""
+        most = self._most_nodes(rows)
+        marked = [(len(self.algebra.sizes) + k, int(most[axis])) for k, axis in enumerate(axes)]
+        plain = [(axis, int(most[axis])) for axis in range(len(self.algebra.sizes)) if axis not in axes]
+        return sorted((found for found in marked + plain if found[1]), key=lambda found: found[1])
+
+    def _interpolated(
+        self,
+        packed: Packed,
+        alive: npt.NDArray[np.bool_],
+        number: Array,
+        counts: Array,
+        level: Array,
+        seed: Array,
+        blocks: dict[int, list[_Block]],
+        sizes: Mapping[int, int],
+        bits: int,
+        bell: float,
+        fixed: Sequence[tuple[int, int]],
+    ) -> list[tuple[Counter[Law], int, dict[int, int]]]:
+        """(laws, scale, polynomial) of each part of the sum.
+
+        fixed: exponents that are not kept in the polynomials of all diagrams: their variable takes the values 0, 1, ..., and
+        the polynomials of the sum, which alone are wanted, are interpolated from what comes of it.
+        """
+        if not fixed:
+            return list(self._up(packed, alive, number, counts, level, seed, blocks, sizes, bits, bell))
+        *others, (place, degree) = fixed
+        passes = []
+        for value in range(degree + 1):
+            changed = {
+                e: [_evaluated(block, bits * place, bits, value) for block in level_] for e, level_ in blocks.items()
+            }
+            more = bell + degree * float(np.log2(max(value, 1)))
+            passes.append(
+                self._interpolated(packed, alive, number, counts, level, seed, changed, sizes, bits, more, others)
+            )
+        found = []
+        for parts in zip(*passes, strict=True):
+            polynomial: dict[int, int] = {}
+            for monomial in dict.fromkeys(key for _, _, sum_ in parts for key in sum_):
+                values = [sum_.get(monomial, 0) for _, _, sum_ in parts]
+                for power, coefficient in enumerate(_through(values)):
+                    if coefficient:
+                        polynomial[monomial + (power << bits * place)] = coefficient
+            found.append((parts[0][0], parts[0][1], polynomial))
+        return found
 
     # --- going down
 
@@ -417,11 +483,10 @@ class Engine:
         seed: Array,
         blocks: dict[int, list[_Block]],
         sizes: Mapping[int, int],
-        axes: Sequence[int],
         bits: int,
         bell: float,
-    ) -> Iterator[tuple[Counter[Law], dict[int, Fraction]]]:
-        """From no edges to all of them; the terms of the sum are added where their diagrams appear."""
+    ) -> Iterator[tuple[Counter[Law], int, dict[int, int]]]:
+        """From no edges to all of them; the terms of the sum are added where their diagrams appear: (laws, scale, numerators)."""
         from lossflow.diagrams import kernels
 
         singles = any(tensor.mean != 0 for tensor in self.algebra.tensors)
@@ -452,8 +517,6 @@ class Engine:
             held = self._noted + 2 * sum(_bytes(part) for part in means.values())  # twice: while they are put together
             self.effort.bytes = max(self.effort.bytes, held)
             means.pop(e - 2, None)
-            self._noted -= sum(_bytes(block) for block in blocks[e])
-            blocks[e] = []
             here = np.nonzero(level[item_row] == e)[0]
             if len(here):
                 classes, class_of = _distinct(item_scale[here], *law_counts[item_row[here]].T)
@@ -465,13 +528,8 @@ class Engine:
                 )  # fmt: skip
                 for k, key in enumerate(classes):
                     numbers = _numbers(total[k].astype(np.uint32))
-                    sum_: dict[int, Fraction] = {}
-                    for monomial, value in zip(found.monomials, numbers, strict=False):
-                        if value:
-                            for power, times in self._monomials(int(monomial), axes, bits):
-                                power += packed.scales[key[0]]
-                                sum_[power] = sum_.get(power, Fraction(0)) + Fraction(times * value, packed.denominator)
-                    yield Counter({law: int(key[1 + n]) for law, n in law_of.items()}), sum_
+                    sum_ = {int(m): value for m, value in zip(found.monomials, numbers, strict=False) if value}
+                    yield Counter({law: int(key[1 + n]) for law, n in law_of.items()}), packed.scales[key[0]], sum_
 
     def _gathered(self, block: _Block, e: int, same: _Means, means: Mapping[int, _Means], digits: int) -> _Means:
         from lossflow.diagrams import kernels
@@ -816,6 +874,36 @@ def _floats(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
     for digit in range(words.shape[1] - 2, -1, -1):
         value = value * 2.0**32 + words[:, digit]
     return value
+
+
+def _evaluated(block: _Block, shift: int, bits: int, value: int) -> _Block:
+    """With a number in place of the variable whose exponent is `bits` wide at `shift`."""
+    power = block.deltas >> shift & (1 << bits) - 1
+    deltas, delta = np.unique(block.deltas - (power << shift), return_inverse=True)
+    times = block.times.astype(np.int64) * (value**power)[block.delta]
+    if times.size and times.max() >= 2**31:
+        raise InvalidInput("these numbers are beyond the arithmetic of one step; ask for a lower order")
+    return _Block(
+        block.numbers,
+        block.starts,
+        block.child,
+        times.astype(np.int32),
+        delta.reshape(-1).astype(np.int32)[block.delta],
+        deltas,
+    )
+
+
+def _through(values: Sequence[int]) -> list[int]:
+    """The integer coefficients of the polynomial with these values at 0, 1, 2, ... .  Newton's differences, expanded."""
+    differences = list(values)
+    for k in range(1, len(values)):
+        for j in range(len(values) - 1, k - 1, -1):
+            differences[j] -= differences[j - 1]
+    found = [Fraction(0)] * len(values)
+    for k, difference in enumerate(differences):
+        for power, coefficient in enumerate(_falling(k)):
+            found[power] += Fraction(difference * coefficient, factorial(k))
+    return [int(coefficient) for coefficient in found]
 
 
 def _extended(words: npt.NDArray[np.uint32], digits: int, *, signed: bool = True) -> npt.NDArray[np.uint32]:

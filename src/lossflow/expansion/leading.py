@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from lossflow.errors import InvalidInput, nearest
+from lossflow.errors import InvalidInput, NotSpoken, nearest
 from lossflow.expansion.fan import Vector, dot
 from lossflow.expansion.pareto import Exponent
 from lossflow.expansion.regimes import Atlas, Regime, classify, survey
@@ -29,15 +29,30 @@ class Leading(NamedTuple):
 def chosen_regime(problem: AbstractProblem, name: str | None, sizes: Mapping[str, float]) -> tuple[Regime, float]:
     """The regime of that name, or the one that the sizes belong to, and how deep inside its cone they lie.
 
+    The depth of a named regime is the least logarithm of the ratio of what it keeps to what it neglects, negative
+    outside of its cone.
+
     Raises `InvalidInput` for a name that the problem does not have.
     """
-    placement = classify(problem, sizes=sizes)
+    try:
+        placement = classify(problem, sizes=sizes)
+    except KeyError:  # the walls nearby meet in no common face
+        raise NotSpoken(
+            f"{problem!r} has no limit with one time scale at these sizes: they lie between regimes, of odd order or observed "
+            "only, that meet in no common face. "
+            f"Methods that apply: {problem.answered_by('Limit')}."
+        ) from None
     if name is None or name == placement.regime.name:
         return placement.regime, placement.depth
-    found = {regime.name: regime for regime in survey(problem).regimes.values()}
+    atlas = survey(problem)
+    found = {regime.name: face for face, regime in atlas.regimes.items()}
     if name not in found:
         raise InvalidInput(f"{problem!r} has no regime {name!r}; {nearest(name, found)}")
-    return found[name], -placement.depth
+    logs = [math.log(sizes[each] / atlas.unit.get(each, 1.0)) for each in atlas.variables]
+    margin = atlas.fan.margin(found[name], logs)
+    if margin is None:  # it neglects no leading monomial: its depth is that of the limit itself
+        margin = min(x for x, grows in zip(logs, atlas.fan.growing, strict=True) if grows)
+    return atlas.regimes[found[name]], float(margin)
 
 
 def leading_terms(problem: AbstractProblem, regime: Regime, series: LossSeries) -> list[dict[Exponent, Fraction]]:

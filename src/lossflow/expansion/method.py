@@ -18,10 +18,11 @@ from lossflow.errors import InvalidInput, NotSpoken, nearest
 from lossflow.expansion.borel import BorelPade
 from lossflow.expansion.leading import Leading, chosen_regime, leading_series
 from lossflow.expansion.random_sizes import mean_over_sizes
+from lossflow.expansion.regimes import OBSERVED
 from lossflow.expansion.resummation import Resummation, Resummed, Taylor
 from lossflow.expansion.series import LossSeries, expand
 from lossflow.expansion.solutions import matrix
-from lossflow.expansion.solutions.explicit import Explicit, explicit
+from lossflow.expansion.solutions.face import solved
 from lossflow.method import AbstractMethod
 from lossflow.problem import AbstractProblem
 from lossflow.problems.cp import CPDecomposition
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 
 SOURCE = ("YGG26v2",)
-LEADING_ORDER = 4  # of the exact series from which the leading monomials are taken: seconds for usual problems
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,16 +99,19 @@ class Limit(AbstractMethod):
 
     Symmetric CP decomposition of order 2, target zero or a multiple of the identity: the Marchenko-Pastur average of the
     exact evolution of the eigenvalues, in all regimes at once and for both directions of time. Other problems: on the face
-    `regime` of the polygon of leading monomials the closed form where there is one ("A", "B", "A-B" and "C", "B-C" of
-    decompositions), else the leading monomials of the exact Y_s, summed by `resummation` up to where its error allows.
+    `regime` of the polygon of leading monomials the solution where there is one (decompositions: "A", "B", "A-B" and "C", "B-C";
+    "A-B-E" and its faces for symmetric even orders >= 4, the flow of one weight; "B", "C", "B-C" with several rates for symmetric
+    odd orders), else the leading monomials of the exact Y_s, summed by `resummation` up to where its error allows.
+    Where the flow of one weight is a resummed formal series (descent), it holds up to the time `details["window"]` at which rows
+    that the expansion does not see learn; the status says so, and `details["estimate"]` estimates them.
 
     sizes: all sizes and variances. regime: its name, or None for the one that the sizes belong to; `details` say which
     regime was used, how deep inside its cone the sizes lie ("depth", negative outside), the "formula" where there is one, and
     the "neglected" part, whose size is the uncertainty: the difference of the exact series and the leading one. Where a
     closed form blows up backward in time the status is "left_domain" with that time.
-    Raises `NotSpoken` for symmetric decompositions of odd order, where no single time scale exists, and for problems whose
-    sizes are random; `InvalidInput` for a regime that the problem does not have.
-    docs/theory/diagrams.md sections 6-9 [YGG26v2].
+    Raises `NotSpoken` for symmetric decompositions of odd order outside the lazy regimes, where no single time scale exists, and
+    for problems whose sizes are random; `InvalidInput` for a regime that the problem does not have.
+    docs/theory/diagrams.md sections 6-10 [YGG26v2], docs/theory/additions.md section 6.
     """
 
     sizes: Mapping[str, float]
@@ -125,11 +128,6 @@ class Limit(AbstractMethod):
                 return self._matrix(problem, times, dynamics, float(scale), "A-B-E")
             case CPDecomposition(order=2, symmetric=True, target=Zero() | Identity()):
                 return self._matrix(problem, times, dynamics, 0.0, "A-B")
-            case CPDecomposition(symmetric=True, order=order) if order % 2:
-                raise NotSpoken(
-                    f"{problem!r} has no limit with one time scale: at odd order the largest power of p misses the bulk of the "
-                    f"loss. Methods that apply: {problem.answered_by('Limit')}."
-                )
         return self._face(problem, times, dynamics)
 
     def _matrix(
@@ -165,15 +163,21 @@ class Limit(AbstractMethod):
             )
         sizes = _diagram_sizes(problem, self.sizes)
         regime, depth = chosen_regime(problem, self.regime, sizes)
-        series = expand(problem, LEADING_ORDER)
+        closed = solved(problem, regime.name, sizes, times)
+        if closed is None and _is_odd(problem):
+            raise NotSpoken(
+                f"{problem!r} has no limit with one time scale in the regime {regime.name!r}: at odd order the largest power "
+                f"of p misses the bulk of the loss. Methods that apply: {problem.answered_by('Limit')}."
+            )
+        series = expand(problem, _leading_order(problem))
         known = leading_series(problem, regime, series, sizes)
-        closed = _closed_form(problem, regime.name, sizes)
+        if closed is not None and closed.leading is not None:
+            known = known._replace(leading=closed.leading[: series.order + 1])
         if closed is None:
             found = self.resummation.sum(known.leading, times)
             values, error, status = found.values, found.uncertainty, _worst(found, times)
         else:
-            values, error = closed.at(times), np.zeros(times.shape)
-            status = _blow_up(closed.blow_up_time, times)
+            values, error, status = closed.values, closed.error, closed.status
         neglected = self._neglected(known, times, values)
         return Trajectory(
             times=times,
@@ -190,6 +194,7 @@ class Limit(AbstractMethod):
                 "formula": "" if closed is None else closed.formula,
                 "order": series.order,
                 "assumptions": series.assumptions,
+                **({} if closed is None else closed.details),
             },
             references=SOURCE,
         )
@@ -218,15 +223,17 @@ class Limit(AbstractMethod):
         return shares * np.abs(values)
 
 
-def _closed_form(problem: AbstractProblem, regime: str, sizes: Mapping[str, float]) -> Explicit | None:
+def _is_odd(problem: AbstractProblem) -> bool:
     match problem:
-        case CPDecomposition(order=order, symmetric=symmetric, target=Zero()):
-            scale = 0.0
-        case CPDecomposition(order=order, symmetric=symmetric, target=Identity(scale=c)):
-            scale = float(c)
-        case _:
-            return None
-    return explicit(order, symmetric, regime, sizes["p"], sizes["H"], sizes["sigma2"], scale)
+        case CPDecomposition(symmetric=True, order=order, target=Zero() | Identity()):
+            return order % 2 == 1
+    return False
+
+
+def _leading_order(problem: AbstractProblem) -> int:
+    """The order to which the exact series takes seconds."""
+    factors = max(len(term.diagram.factors) for term in problem.as_potential().terms)
+    return next((order for most, order in OBSERVED if factors <= most), 2)
 
 
 def _blow_up(blow_up: float | None, times: Array) -> Status:

@@ -13,6 +13,8 @@ from lossflow.errors import InvalidInput
 from lossflow.meanfield.errors import FEWEST
 from lossflow.method import AbstractMethod
 from lossflow.problem import AbstractProblem
+from lossflow.problems.coordinate import CoordinateProcess
+from lossflow.problems.matrix import MatrixProcess
 from lossflow.problems.row import RowProcess
 from lossflow.trajectory import Trajectory
 
@@ -34,7 +36,8 @@ class MeanField(AbstractMethod):
 
     paths: of the process, per randomization, >= 16; powers of two sample best. resolution: >= 4, steps of the finest grid of a
     flow, about; None chooses it from the stability bound and the last time. randomizations: >= 4, independent solves with
-    random numbers of their own, averaged. dimension: for matrix processes alone; here None. seed: >= 0.
+    random numbers of their own, averaged. dimension: of matrix processes (`QuadraticNetwork`, None: 120), which take a
+    probe of the response for every 1024 paths and follow `GradientDescent` alone; None for all others. seed: >= 0.
 
     Values are scalars for one column of weights and carry matrices (m, m) or (m, m*) behind the time for several; see the
     problem's docstring. The uncertainty is one standard error of the total error: the scatter of the randomizations, the
@@ -78,13 +81,45 @@ class MeanField(AbstractMethod):
         """The trajectory at `times`."""
         require_known("MeanField", dynamics)
         process = problem.as_process()
-        if not isinstance(process, RowProcess):
+        if isinstance(process, MatrixProcess):
+            from lossflow.meanfield.matrix import solve_matrix
+
+            return solve_matrix(self, problem, process, times, dynamics)
+        if isinstance(process, CoordinateProcess) and self.dimension is None:
+            from lossflow.meanfield.coordinate import FORMAT as COORDINATE_FORMAT
+            from lossflow.meanfield.coordinate import solve_coordinate
+
+            answer = solve_coordinate(
+                process,
+                dynamics,
+                times,
+                paths=self.paths,
+                resolution=self.resolution,
+                randomizations=self.randomizations,
+                seed=self.seed,
+                checkpoint=Checkpoint(
+                    "meanfield", self.question_key(problem, times, dynamics, f"coordinate {COORDINATE_FORMAT}")
+                ),
+            )
+            return Trajectory(
+                times=times,
+                values=answer.values,
+                uncertainty=answer.uncertainty,
+                status=answer.status,
+                problem=problem,
+                method=self,
+                dynamics=dynamics,
+                details=answer.details,
+                references=("NI25v2",),
+            )
+        if not isinstance(process, RowProcess | CoordinateProcess):
             raise problem.silence("process", f"MeanField knows no {type(process).__name__} so far")
         if self.dimension is not None:
             raise InvalidInput(
                 f"MeanField.dimension belongs to matrix processes such as that of QuadraticNetwork, got {self.dimension} for "
                 f"{type(problem).__name__}; leave it None"
             )
+        assert isinstance(process, RowProcess)
         from lossflow.meanfield import linear
 
         if linear.covers(process, dynamics):

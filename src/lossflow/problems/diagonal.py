@@ -11,6 +11,7 @@ from lossflow.description import Description, SizeMap, Vanishing
 from lossflow.diagrams.polynomial import DiagramPolynomial
 from lossflow.errors import InvalidInput
 from lossflow.problem import AbstractProblem
+from lossflow.problems.coordinate import CoordinateProcess
 from lossflow.problems.gaussian_data import ModelDiagrams, derived_sizes, diagonal_diagrams
 from lossflow.problems.priors import AbstractPrior
 from lossflow.problems.row import decay
@@ -216,12 +217,20 @@ class DiagonalLinear(AbstractProblem):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """ "diagrams" for every start that has weights, that is all but the vanishing and the infinite one."""
-        return ("diagrams",) if self._starts else ()
+        """ "diagrams" and "process" for every start that has weights, that is all but the vanishing and the infinite one."""
+        return ("diagrams", "process") if self._starts else ()
 
     @property
     def _starts(self) -> bool:
         return not isinstance(self.init, SymmetricInit) or self.init.scale not in ("0+", math.inf)
+
+    def as_process(self) -> CoordinateProcess:
+        """The process of one coordinate."""
+        if not self._starts:
+            raise self.silence("process", f"{self.init!r} is a limit of starts, with end states and no dynamics")
+        return CoordinateProcess(
+            self.delta, self.prior, self.noise_variance, self.init.weights, decay(self.weight_decay)
+        )
 
     def as_diagrams(self) -> DiagramPolynomial:
         """The training loss, in the sizes d, n = delta d and, for a mixture, the numbers d0, d1, ... of its components."""

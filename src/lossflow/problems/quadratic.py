@@ -11,6 +11,7 @@ from lossflow.diagrams.polynomial import DiagramPolynomial
 from lossflow.errors import InvalidInput
 from lossflow.problem import AbstractProblem
 from lossflow.problems.gaussian_data import ModelDiagrams, derived_sizes, quadratic_diagrams
+from lossflow.problems.matrix import MatrixProcess
 from lossflow.problems.row import decay
 
 
@@ -75,7 +76,7 @@ class QuadraticNetwork(AbstractProblem):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        return ("diagrams", "spectrum") if self.weight_decay else ("diagrams",)
+        return ("diagrams", "process", "spectrum") if self.weight_decay else ("diagrams", "process")
 
     def as_diagrams(self) -> DiagramPolynomial:
         """The training loss, in the sizes d, n = alpha d^2, m = kappa d, m_star = kappa_star d; X_k from the GOE."""
@@ -95,6 +96,12 @@ class QuadraticNetwork(AbstractProblem):
 
     def _diagrams(self) -> ModelDiagrams:
         return quadratic_diagrams(self.alpha, self.noise_variance, decay(self.weight_decay), self.init_variance)
+
+    def as_process(self) -> MatrixProcess:
+        """The matrix process of `MeanField`; "0+" is no weight decay at finite times."""
+        return MatrixProcess(
+            self.alpha, self.kappa, self.kappa_star, self.noise_variance, decay(self.weight_decay), self.init_variance
+        )
 
     def as_spectrum(self) -> Spectrum:
         """The spectral problem of the end state. Raises `NotSpoken` at weight_decay = 0, where the start is remembered."""

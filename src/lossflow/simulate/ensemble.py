@@ -7,10 +7,8 @@ algebra library is kept to one thread, since a product divided among threads wou
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -18,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lossflow.checkpoint import Checkpoint
+from lossflow.cores import cores, idle_cores
 from lossflow.errors import InvalidInput
 from lossflow.memory import SHARE, available_memory, require_memory
 from lossflow.progress import progress
@@ -101,20 +100,6 @@ def run_ensemble(
 def bytes_per_leg(program: Program) -> float:
     """Memory of one run in one direction of time: its slopes, states and the buffers of loss and gradient."""
     return 8.0 * ((SLOTS + 6) * program.weights + 2 * program.memory())
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if "sched_getaffinity" in dir(os) else os.cpu_count() or 1
-
-
-def idle_cores() -> int:
-    """How many cores nothing else runs on at this moment, at least one; all of them where the system does not say."""
-    try:
-        running = int(Path("/proc/loadavg").read_text().split()[3].split("/")[0]) - 1  # without this process
-    except (OSError, IndexError, ValueError):
-        running = 0
-    return max(1, cores() - running)
 
 
 def grouping(program: Program, legs: int) -> tuple[int, int]:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lossflow.checkpoint import Checkpoint
+from lossflow.cores import idle_cores
 from lossflow.progress import progress
-from lossflow.simulate.ensemble import idle_cores
 
 Array = npt.NDArray[np.float64]
 Record = dict[str, Array]

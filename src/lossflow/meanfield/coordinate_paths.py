@@ -1,0 +1,372 @@
+"""Many paths of one coordinate, moved row by row with the two-time response that their tangents make.
+
+    xi_k = past_k - c_k g_k,   g = A (beta - beta* - W),   W ~ GP(0, (C + sigma^2)/delta),   C(t, s) = E Delta_t Delta_s,
+    A = (1 + R/delta)^(-1),    R(k, s) = E[d beta_k / d U_s],   U = A W.
+
+Everything of row k depends on itself through W_k and A_k; see `Pass.advance`.
+docs/theory/diagonal.md sections 3 and 4 [NI25v2].
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from lossflow.meanfield.coordinate_schemes import Rows
+from lossflow.meanfield.sampling import Basis, Points
+from lossflow.problems.coordinate import CoordinateProcess
+
+Array = npt.NDArray[np.float64]
+
+SPREAD = 24  # innovations that take low-discrepancy points
+TRUNCATED = 1e-4  # of the largest singular value of the past: directions that are not conditioned on
+NEGLIGIBLE = 1e-8  # of the variance of W_k: what is left of it on the past is not new
+TOLERANCE = 1e-6  # of a row, relative to the square root of the loss, the size of what is left of the residuals
+STRICTEST, LOOSEST = 1e-12, 1e-8  # of a row, relative to its own size
+SWEEPS = 80  # of a row
+DEPTH = 8  # of the acceleration
+NEWTON = 60
+
+
+class Paths:
+    """beta* and standard variables on paths, in strata with exact weights; second moments within each stratum are exact."""
+
+    def __init__(self, process: CoordinateProcess, paths: int, seed: int, run: int) -> None:
+        strata = process.strata()
+        share = max(8, paths // len(strata))
+        self.bases: list[Basis] = []
+        self.points: list[Points] = []
+        star, weights = [], []
+        for number, (weight, mean, variance) in enumerate(strata):
+            points = Points(share, {"signal": 1, "field": SPREAD}, seed, run, f"coordinate stratum {number}")
+            basis = Basis(share)
+            basis.whiten(np.ones(share))
+            signal = points.normal("signal")
+            if variance:
+                signal = basis.whiten(signal)
+            star.append(mean + math.sqrt(variance) * signal if variance else np.full(share, mean))
+            weights.append(np.full(share, weight / share))
+            self.bases.append(basis)
+            self.points.append(points)
+        self.star, self.weights = np.concatenate(star), np.concatenate(weights)
+        self.count = len(self.star)
+
+    def innovation(self) -> Array:
+        """A new standard variable on all paths, uncorrelated with all before in every stratum."""
+        return np.concatenate([b.whiten(p.normal("field")) for b, p in zip(self.bases, self.points, strict=True)])
+
+
+class Link:
+    """beta at given xi and time:  beta = kappa_t sinh(xi - shift), one-sided  +-(square/2) e^(+-xi)."""
+
+    def __init__(self, process: CoordinateProcess) -> None:
+        plus, minus = process.squares
+        self.decay = process.weight_decay
+        self.sided = 0 if plus and minus else (1 if plus else -1)
+        if self.sided:
+            self.shift, self.log = 0.0, math.log(plus or minus)
+        else:
+            self.shift = (math.log(minus) - math.log(plus)) / 2
+            self.log = (math.log(plus) + math.log(minus)) / 2
+
+    def at(self, xi: Array, time: float) -> tuple[Array, Array]:
+        """beta and D = d beta/d xi."""
+        log = self.log - 2 * self.decay * time
+        if self.sided:
+            size = np.exp(self.sided * xi + log) / 2
+            return self.sided * size, size
+        eta = xi - self.shift
+        size = np.abs(eta)
+        grown = np.exp(size + log) / 2
+        less = np.exp(-2 * size)
+        return np.copysign(-grown * np.expm1(-2 * size), eta), grown * (1 + less)
+
+    def solve(self, right: Array, factor: float, time: float) -> Array:
+        """xi with  xi + factor beta(xi) = right,  factor > 0."""
+        log = self.log - 2 * self.decay * time + math.log(factor)
+        if self.sided:
+            from scipy.special import wrightomega
+
+            # y = factor |beta|:  sided right = sided xi + y,  y = e^(sided xi + log)/2
+            return right - self.sided * wrightomega(self.sided * right + log - math.log(2)).real
+        goal = np.abs(right - self.shift)
+        with np.errstate(divide="ignore"):
+            logs = np.log(goal) - log
+        # from the right of the root Newton's method descends to it, the function being convex there
+        bound = np.where(logs > 20, logs + math.log(2), np.arcsinh(np.exp(np.minimum(logs, 20))))
+        half = math.exp(min(log, 700.0)) if log > -700 else 0.0
+        eta = np.minimum(bound, goal / (1 + half))
+        for _ in range(NEWTON):
+            grown, less = np.exp(eta + log) / 2, np.exp(-2 * eta)
+            step = (eta - grown * np.expm1(-2 * eta) - goal) / (1 + grown * (1 + less))
+            eta = np.maximum(eta - step, 0.0)
+            if not np.any(np.abs(step) > 1e-15 * (1e-3 + eta)):
+                break
+        return np.copysign(eta, right - self.shift) + self.shift
+
+
+class Field:
+    """W_i = sum_j V_ij z_j on the paths, one after the other.
+
+    A new one is conditioned on the old ones through the pseudo-inverse of the whole V: they are nearly dependent, and a
+    triangle with dropped pivots would extrapolate.
+    """
+
+    def __init__(self, paths: Paths, size: int) -> None:
+        self.paths = paths
+        self.factor = np.zeros((size, 0))
+        self.vectors = np.zeros((0, paths.count))
+        self.count = 0
+
+    def prepare(self) -> None:
+        """Before the solution of a row: the pseudo-inverse of what is known, and a variable that may be needed."""
+        known = self.factor[: self.count]
+        if known.size:
+            left, singular, right = np.linalg.svd(known, full_matrices=False)
+            kept = singular > TRUNCATED * singular[0]
+            self.inverse = right[kept].T @ (left[:, kept] / singular[kept]).T
+        else:
+            self.inverse = np.zeros((known.shape[1], self.count))
+        self.fresh: Array | None = None
+
+    def coefficients(self, covariances: Array, variance: float) -> Array:
+        """(v, p^2), from the covariances of W_k with the old ones and its variance."""
+        v = self.inverse @ covariances
+        return np.append(v, variance - float(v @ v))
+
+    def value(self, coefficients: Array, variance: float) -> Array:
+        """W_k on the paths."""
+        v, left = coefficients[:-1], float(coefficients[-1])
+        found = v @ self.vectors
+        if left > NEGLIGIBLE * variance:
+            if self.fresh is None:
+                self.fresh = self.paths.innovation()
+            found = found + math.sqrt(left) * self.fresh
+        return found
+
+    def keep(self, coefficients: Array, variance: float) -> None:
+        """The row is solved."""
+        v, left = coefficients[:-1], float(coefficients[-1])
+        self.factor[self.count, : len(v)] = v
+        if self.fresh is not None:
+            self.vectors = np.vstack([self.vectors, self.fresh])
+            new = np.zeros((len(self.factor), 1))
+            new[self.count] = math.sqrt(left) if left > NEGLIGIBLE * variance else 0.0
+            self.factor = np.hstack([self.factor, new])
+        self.count += 1
+
+
+class Pass:
+    """One solution on one grid with one set of random numbers."""
+
+    def __init__(self, process: CoordinateProcess, rows: Rows, paths: int, seed: int, run: int) -> None:
+        self.process, self.rows = process, rows
+        self.inverse_delta = 1 / process.delta
+        self.paths = Paths(process, paths, seed, run)
+        self.link = Link(process)
+        size, count = len(rows.times), self.paths.count
+        self.size, self.k = size, 0
+        self.field = Field(self.paths, size)
+        self.errors = np.zeros((size, count))  # Delta
+        self.drives = np.zeros((size, count))  # Delta - W
+        self.A = np.zeros((size, size))
+        self.C = np.zeros((size, size))  # E Delta Delta + sigma^2
+        self.tangents: list[Array] = []  # by s: d beta_m/d U_s for m >= s, shape (size - s, paths)
+        self.values: dict[str, list[float]] = {"loss": [], "mse": [], "l1": [], "l2": []}
+        self.sweeps: list[int] = []
+        self.reason = ""
+        self._start()
+
+    def _start(self) -> None:
+        beta, _ = self.link.at(np.zeros(self.paths.count), 0.0)
+        delta = beta - self.paths.star
+        variance = self.variances(delta, 0)[0]
+        self.field.prepare()
+        coefficients = np.array([variance * self.inverse_delta])
+        w = self.field.value(coefficients, float(coefficients[-1])) if self.inverse_delta else np.zeros_like(delta)
+        self.A[0, 0] = 1.0
+        self.xi = np.zeros(self.paths.count)
+        self.older = self.xi
+        self.g = delta - w
+        count = self.paths.count
+        self.tangents.append(np.zeros((self.size, count)))
+        self.dxi, self.older_dxi = np.zeros((1, count)), np.zeros((1, count))
+        self.dg = -np.ones((1, count))
+        self._keep(beta, delta, w, coefficients)
+
+    def variances(self, delta: Array, k: int) -> Array:
+        """E Delta_m Delta_k + sigma^2 for m < k and, last, m = k."""
+        weighted = self.paths.weights * delta
+        return np.append(self.errors[:k] @ weighted, delta @ weighted) + self.process.noise_variance
+
+    def _keep(self, beta: Array, delta: Array, w: Array, coefficients: Array) -> None:
+        k, weights = self.k, self.paths.weights
+        self.errors[k], self.drives[k] = delta, delta - w
+        row = self.variances(delta, k)
+        self.C[k, : k + 1] = row
+        self.C[: k + 1, k] = row
+        self.field.keep(coefficients, float(row[-1]) * self.inverse_delta)
+        a = self.A[k, : k + 1]
+        for name, value in (
+            ("loss", float(a @ self.C[: k + 1, : k + 1] @ a) / 2),
+            ("mse", float(row[-1]) - self.process.noise_variance),
+            ("l1", float(weights @ np.abs(beta))),
+            ("l2", float(weights @ beta**2)),
+        ):
+            self.values[name].append(value)
+
+    def advance(self) -> bool:
+        """One more row; False at the end, and where a row has no solution that is found, with `reason` set.
+
+        Given beta_k on the paths: W_k by conditioning, A_kk by a scalar equation, A_k by a linear one. Given these, beta_k solves
+        a monotone equation. This loop is accelerated (Anderson).
+        """
+        k = self.k + 1
+        if k >= self.size or self.reason:
+            return False
+        rows = self.rows
+        time, c = float(rows.times[k]), float(rows.implicit[k])
+        past = rows.near[k] * self.xi + rows.far[k] * self.older - rows.explicit[k] * self.g
+        self.field.prepare()
+        self.k = k
+        row = _Row(self, k, c)
+
+        # the first guess: xi goes on as it went
+        span = float(rows.times[k] - rows.times[k - 1])
+        xi = self.xi - 2 * span * np.clip(self.g, -1 / span, 1 / span)
+        if k > 1:
+            before = float(rows.times[k - 1] - rows.times[k - 2])
+            xi = self.xi + np.clip((self.xi - self.older) * span / before, -1.0, 1.0)
+        beta, slope = self.link.at(xi, time)
+        x = row.unknowns(beta - self.paths.star, slope)
+        mixing = Anderson()
+        residual = math.sqrt(max(2 * self.values["loss"][-1], 0.0) / max(float(self.C[k - 1, k - 1]), 1e-300))
+        tolerance = min(max(TOLERANCE * residual, STRICTEST), LOOSEST)
+        error, sweeps = math.inf, 0
+        (coefficients, a), w = row.split(x), np.zeros_like(xi)
+        while sweeps < SWEEPS and error >= tolerance:
+            sweeps += 1
+            coefficients, a = row.split(x)
+            w = row.field_value(coefficients)
+            right = past - c * (a[:k] @ self.drives[:k]) + c * a[k] * (self.paths.star + w)
+            xi = self.link.solve(right, c * a[k], time)
+            beta, slope = self.link.at(xi, time)
+            new = row.unknowns(beta - self.paths.star, slope)
+            error = row.distance(new, x)
+            if not math.isfinite(error):
+                self.reason = "the paths left every scale"
+                return False
+            if error < tolerance:
+                continue
+            x = mixing.next(x, new)
+            x[len(coefficients) + k] = min(max(x[len(coefficients) + k], 1e-12), 1.0)
+        if error >= tolerance:
+            self.reason = f"{SWEEPS} sweeps left an error of {error:.1e}"
+            return False
+        self.sweeps.append(sweeps)
+        self.A[k, : k + 1] = a
+        delta = beta - self.paths.star
+        g = a[:k] @ self.drives[:k] + a[k] * (delta - w)
+        row.keep_tangents(a, slope)
+        self.older, self.xi, self.g = self.xi, xi, g
+        self._keep(beta, delta, w, coefficients)
+        return True
+
+
+class _Row:
+    """The equations of row k, and what in them does not change while they are solved."""
+
+    def __init__(self, one: Pass, k: int, c: float) -> None:
+        self.one, self.k, self.c = one, k, c
+        self.coupled = one.inverse_delta > 0
+        self.rank = len(one.field.vectors)
+        if self.coupled:
+            rows = one.rows
+            self.past = rows.near[k] * one.dxi - rows.explicit[k] * one.dg
+            if rows.far[k]:
+                self.past[: len(one.older_dxi)] += rows.far[k] * one.older_dxi
+
+    def unknowns(self, delta: Array, slope: Array) -> Array:
+        """(v, p^2, A_k) from Delta_k and D_k on the paths."""
+        one, k, c = self.one, self.k, self.c
+        row = one.variances(delta, k) * one.inverse_delta
+        coefficients = one.field.coefficients(row[:-1], float(row[-1]))
+        self.variance = float(row[-1])
+        if not self.coupled:
+            return np.concatenate([coefficients, np.zeros(k), [1.0]])
+        weights, old = one.paths.weights, one.A[:k, :k]
+        diagonal = _diagonal(c * slope, weights, one.inverse_delta, float(one.A[k - 1, k - 1]))
+        pressure = weights * slope / (1 + c * diagonal * slope)
+        Q = np.zeros((k, k))
+        for s in range(k):
+            Q[s:, s] = one.tangents[s][: k - s] @ pressure
+        matrix = np.eye(k) - (c * diagonal * one.inverse_delta) * (old @ Q)
+        response = np.linalg.solve(matrix.T, self.past @ pressure)
+        a = -(diagonal * one.inverse_delta) * (response @ old)
+        return np.concatenate([coefficients, a, [diagonal]])
+
+    def split(self, x: Array) -> tuple[Array, Array]:
+        return x[: self.rank + 1], x[self.rank + 1 :]
+
+    def field_value(self, coefficients: Array) -> Array:
+        if not self.coupled:
+            return np.zeros(self.one.paths.count)
+        return self.one.field.value(coefficients, self.variance)
+
+    def distance(self, new: Array, old: Array) -> float:
+        """The change of the two parts, each in units of its size."""
+        (f, a), (g, b) = self.split(new), self.split(old)
+        field = np.abs(f[:-1] - g[:-1]).max(initial=0.0) / math.sqrt(self.variance) if self.variance > 0 else 0.0
+        left = abs(f[-1] - g[-1]) / self.variance if self.variance > 0 else 0.0
+        return max(float(field), float(left), float(np.abs(a - b).max()))
+
+    def keep_tangents(self, a: Array, slope: Array) -> None:
+        one, k, c = self.one, self.k, self.c
+        if not self.coupled:
+            return
+        known = np.stack([a[s:k] @ one.tangents[s][: k - s] for s in range(k)])
+        below = 1 + c * a[k] * slope
+        dxi = np.empty((k + 1, one.paths.count))
+        dxi[:k] = (self.past - c * known) / below
+        dxi[k] = c / below
+        one.tangents.append(np.zeros((one.size - k, one.paths.count)))
+        dg = np.empty_like(dxi)
+        for s in range(k + 1):
+            moved = slope * dxi[s]
+            one.tangents[s][k - s] = moved
+            dg[s] = a[k] * moved + (known[s] if s < k else -1.0)
+        one.older_dxi, one.dxi, one.dg = one.dxi, dxi, dg
+
+
+def _diagonal(strength: Array, weights: Array, inverse_delta: float, guess: float) -> float:
+    """A in (0, 1] with  A + E[strength A/(1 + strength A)]/delta = 1;  the left side is concave and increasing."""
+    a = guess
+    for _ in range(200):
+        share = 1 / (1 + strength * a)
+        value = a + inverse_delta * float(weights @ (strength * a * share)) - 1
+        slope = 1 + inverse_delta * float(weights @ (strength * share**2))
+        moved = max(a - value / slope, a / 10)
+        if abs(moved - a) <= 1e-15 * a:
+            return moved
+        a = moved
+    return a
+
+
+class Anderson:
+    """Acceleration of x -> f(x) by the last residuals (Anderson, 1965)."""
+
+    def __init__(self) -> None:
+        self.points: list[Array] = []
+        self.residuals: list[Array] = []
+
+    def next(self, x: Array, new: Array) -> Array:
+        self.points = [*self.points, new][-DEPTH:]
+        self.residuals = [*self.residuals, new - x][-DEPTH:]
+        if len(self.points) == 1:
+            return new.copy()
+        F = np.diff(np.array(self.residuals), axis=0).T
+        G = np.diff(np.array(self.points), axis=0).T
+        gamma = np.linalg.lstsq(F, self.residuals[-1], rcond=1e-10)[0]
+        return new - G @ gamma
