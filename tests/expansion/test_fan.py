@@ -62,6 +62,7 @@ def test_the_cones_tile_the_domain(sets: list[Points], sizes: int) -> None:
         if not tied:
             assert len(cones) == 1
         face = fan.closure(cones)
+        assert face is None or cones <= face
         if all(x > 0 for x, grows in zip(a, growing, strict=True) if grows):
             assert face == cones  # the cones around a point are those of the face in whose interior it is
         margin = fan.margin(cones, a)
@@ -138,3 +139,13 @@ def test_cones_are_the_maximum_of_a_random_polygon(growing: tuple[bool, bool]) -
         if all(x > 0 for x, grows in zip(a, growing, strict=True) if grows):
             seen.add(max(points, key=lambda p: float(np.dot(p, a))))
     assert seen == leaders
+
+
+def test_a_neighbor_that_shares_no_face_is_left_out() -> None:
+    """Three sectors of a quadrant side by side: the outer two meet only at the origin, where no size grows."""
+    fan = Fan.of([[(0, 3), (2, 2), (3, 0)]], (True, True))
+    at = {leaders[0]: i for i, leaders in enumerate(fan.leaders)}
+    assert fan.closure({at[0, 3], at[3, 0]}) is None
+    assert fan.near((0.4, 0.1), 2.0) == {at[2, 2], at[3, 0]}  # steps (-1, 2) = -0.2 and (2, -1) = 0.7 away
+    assert fan.near((0.1, 0.4), 2.0) == {at[2, 2], at[0, 3]}
+    assert fan.near((4.0, 4.0), 2.0) == {at[2, 2]}

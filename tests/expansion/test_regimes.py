@@ -176,6 +176,7 @@ def test_the_general_route_finds_the_table(order: int, symmetric: bool, reached:
     for a in draw(400, 3):
         known = lf.classify(problem, exponents=a)
         face = atlas.fan.closure(atlas.fan.locate(tuple(a[name] for name in atlas.variables)))
+        assert face is not None
         mine = atlas.regimes[face]
         assert partner.setdefault(known.regime.name, mine.name) == mine.name
         margin = atlas.fan.margin(face, tuple(a[name] for name in atlas.variables))
@@ -555,3 +556,22 @@ def test_a_time_scale_wants_its_sizes(sizes: dict[str, float], match: str) -> No
     time = next(regime.time_scale for regime in lf.regimes(CP) if regime.name == "B")
     with pytest.raises(lf.InvalidInput, match=match):
         time.at(sizes)
+
+
+@pytest.mark.parametrize("order", [3, 5])
+def test_every_size_of_an_odd_order_has_a_regime(order: int) -> None:
+    """Between cones that meet in no common face the nearest ones count; no size is without an answer."""
+    problem = lf.CPDecomposition(order=order, symmetric=True)
+    names = {regime.name for regime in lf.regimes(problem)}
+    random = np.random.default_rng(order)
+    for _ in range(400):
+        sizes = {
+            "p": int(10 ** random.uniform(0, 3)),
+            "H": int(10 ** random.uniform(0, 6)),
+            "sigma2": 10 ** random.uniform(-7, 1),
+        }
+        placement = lf.classify(problem, sizes=sizes)
+        assert placement.regime.name in names
+        assert 0 <= placement.depth < math.inf
+    with pytest.raises(lf.InvalidInput, match="meet only where no size grows"):
+        lf.classify(problem, exponents={"p": 0, "H": 0, "sigma2": 0})

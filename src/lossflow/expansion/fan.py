@@ -140,28 +140,36 @@ class Fan:
         """The rays that all the cones of a face share."""
         return frozenset.intersection(*(frozenset(self.cones[i].rays) for i in face))
 
-    def closure(self, cones: Iterable[int]) -> frozenset[int]:
-        """The least face that lies in all of these maximal cones, if they meet inside the domain; else all of its neighbors."""
+    def closure(self, cones: Iterable[int]) -> frozenset[int] | None:
+        """The least face that lies in all of these maximal cones; None where they do not meet inside the domain."""
         wanted = frozenset(cones)
-        fitting = [face for face in self.faces if wanted <= face]
-        return min(fitting, key=len) if fitting else frozenset(range(len(self.cones)))
+        return min((face for face in self.faces if wanted <= face), key=len, default=None)
 
     def locate(self, a: Sequence[Fraction]) -> frozenset[int]:
         """The maximal cones whose closure contains a: one in the interior of a cone, several on a wall. Exact."""
         return frozenset(i for i, cone in enumerate(self.cones) if cone.holds(a))
 
     def near(self, x: Sequence[float], within: float) -> frozenset[int]:
-        """The maximal cone of x, and those that one comes to from there through walls whose step is below `within` at x."""
+        """The least face of the maximal cone of x and of those that one comes to from there through walls with steps below
+        `within` at x, the lowest first; a cone that meets the ones before it in no common face is left out.
+        """
         height = [sum(dot(leader, x) for leader in leaders) for leaders in self.leaders]
         kept = {max(range(len(height)), key=height.__getitem__)}
-        waiting = list(kept)
-        while waiting:
-            cone = waiting.pop()
-            for wall in self.walls:
-                if wall.inner == cone and wall.outer not in kept and dot(wall.step, x) < within:
-                    kept.add(wall.outer)
-                    waiting.append(wall.outer)
-        return self.closure(kept)
+        face = frozenset(kept)
+        refused: set[int] = set()
+        while steps := [
+            (dot(wall.step, x), wall.outer)
+            for wall in self.walls
+            if wall.inner in kept and wall.outer not in kept | refused and dot(wall.step, x) < within
+        ]:
+            cone = min(steps)[1]
+            wider = self.closure(kept | {cone})
+            if wider is None:
+                refused.add(cone)
+            else:
+                kept.add(cone)
+                face = wider
+        return face
 
     def margin(self, face: frozenset[int], x: Sequence[Number]) -> Number | None:
         """The least a.step over the walls that lead out of a face; None when none does."""

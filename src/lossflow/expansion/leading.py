@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from lossflow.errors import InvalidInput, NotSpoken, nearest
+from lossflow.errors import InvalidInput, nearest
 from lossflow.expansion.fan import Vector, dot
 from lossflow.expansion.pareto import Exponent
 from lossflow.expansion.regimes import Atlas, Regime, classify, survey
@@ -34,14 +34,7 @@ def chosen_regime(problem: AbstractProblem, name: str | None, sizes: Mapping[str
 
     Raises `InvalidInput` for a name that the problem does not have.
     """
-    try:
-        placement = classify(problem, sizes=sizes)
-    except KeyError:  # the walls nearby meet in no common face
-        raise NotSpoken(
-            f"{problem!r} has no limit with one time scale at these sizes: they lie between regimes, of odd order or observed "
-            "only, that meet in no common face. "
-            f"Methods that apply: {problem.answered_by('Limit')}."
-        ) from None
+    placement = classify(problem, sizes=sizes)
     if name is None or name == placement.regime.name:
         return placement.regime, placement.depth
     atlas = survey(problem)

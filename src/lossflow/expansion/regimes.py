@@ -171,7 +171,8 @@ def classify(
         prints them, so a point on a wall is found on it. Those of sizes are >= 0, where 0 stands for growth slower than any
         power. The depth is the exponent of L in the ratio of the leading to the next contributions.
     sizes: the numbers themselves. Leading monomials that differ by less than a factor 10 on a wall count as equal there, so the
-        regime is the one whose face holds all of them; the depth is the logarithm of the ratio to the next one.
+        regime is the one whose face holds all of them (the nearest first, as far as there is such a face); the depth is the
+        logarithm of the ratio to the next one.
     problem: as for `regimes`. Raises `InvalidInput` unless exactly one of sizes and exponents is given, complete and in range.
     docs/theory/diagrams.md section 6 [YGG26v2].
     """
@@ -180,7 +181,15 @@ def classify(
         raise InvalidInput("give either sizes, the numbers, or exponents, the powers of L; exactly one of them")
     if exponents is not None:
         a = _exponents(atlas, exponents)
-        face = atlas.fan.closure(atlas.fan.locate(a))
+        cones = atlas.fan.locate(a)
+        common = atlas.fan.closure(cones)
+        if common is None:
+            names = sorted(atlas.regimes[frozenset({i})].name for i in cones)
+            raise InvalidInput(
+                f"these exponents lie in {', '.join(names)} at once, which meet only where no size grows: give a size an "
+                "exponent > 0"
+            )
+        face = common
         growth: Sequence[Fraction] | Sequence[float] = a
     else:
         assert sizes is not None

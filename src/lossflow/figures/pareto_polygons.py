@@ -74,7 +74,8 @@ def _cones(case: Case) -> Verdict:
     partners: dict[str, str] = {}
     for a in _scalings(case.problem, 12):
         known = classify(case.problem, exponents=dict(zip(atlas.variables, a, strict=True)))  # type: ignore[call-overload]
-        mine = atlas.regimes[atlas.fan.closure(atlas.fan.locate(a))].name
+        face = atlas.fan.closure(atlas.fan.locate(a))
+        mine = atlas.regimes[face].name if face else "none"
         agree = agree and partners.setdefault(known.regime.name, mine) == mine
     agree = agree and len(set(partners.values())) == len(partners)
     faces = len(regimes(case.problem))
