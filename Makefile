@@ -10,7 +10,7 @@ export LOSSFLOW_CACHE ?= $(CURDIR)/.cache/lossflow
 setup = @python=$$(sh tools/find-python) && "$$python" tools/environment.py
 python = .venv/bin/python
 
-.PHONY: help report test slow bench lint types clean
+.PHONY: help report test slow bench docs lint types clean
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
@@ -29,6 +29,10 @@ slow: ## the batteries that take minutes
 bench: ## the named benchmarks, timed
 	$(setup) dev
 	@failed=0; for case in benchmarks/*.py; do echo "== $$case"; $(python) "$$case" || failed=1; done; exit $$failed
+
+docs: ## the documentation site, every example run, in site/index.html
+	$(setup) docs
+	@OPENBLAS_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --quiet --strict
 
 lint: ## style and formatting
 	$(setup) dev

@@ -1,7 +1,8 @@
 """What the causal pass replaces: damped fixed-point iteration of the same equations, as public codes do it, on a ridge problem.
 
 Full kernels are guessed, 20 000 paths are drawn from them, responses follow by a recursion on every path, new kernels are
-mixed with the old ones, and so on. The exact answer is known, so both are compared at equal accuracy:
+mixed with the old ones, and so on. The exact answer is known, so both are compared at equal accuracy, which is what the
+iteration reaches: after 8 sweeps, when it is still on its way, and after 30, when only the scatter of its paths is left.
 python benchmarks/fixed_point_baseline.py
 """
 
@@ -26,8 +27,8 @@ from lossflow.problems.losses import Square
 Array = npt.NDArray[np.float64]
 
 DELTA, STEPS, STEP, DECAY, NOISE = 3.0, 50, 0.3, 1 / 6, 0.25
-SWEEPS, PATHS, CHUNK = 8, 20_000, 2000
-MIXING = 0.3  # of the new kernels: nearest to the answer after 8 sweeps among 0.3, 0.4, 0.5, 0.7 and 1
+SWEEPS, PATHS, CHUNK = (8, 30), 20_000, 250
+MIXING = 0.5  # of the new kernels: with 0.7 and 1 the iteration overshoots a thousandfold first, with 0.3 it is slower
 WANTED, ALLOWED_SECONDS = 1000.0, 45.0
 
 
@@ -82,15 +83,24 @@ def updated(memory: Array, noise: Array, push: Array) -> Guess:
     return Guess(C + np.outer(m, m), R, m)
 
 
-def iterated() -> tuple[float, float]:
-    """Train loss and norm after the last step, by damped iteration from kernels without interaction."""
+def iterated() -> list[tuple[tuple[float, float], float]]:
+    """Train loss and norm after the last step and the CPU seconds so far, after each number of `SWEEPS`.
+
+    From weights that stay where they start, up to weight decay in their responses: nearer to the answer after 8 sweeps than
+    weights that move without memory.
+    """
+    began = time.process_time()
     random = np.random.default_rng(0)
-    guess = updated(np.diag(np.full(STEPS, STEP)), np.zeros((STEPS, STEPS)), np.zeros(STEPS))
-    loss = 0.0
-    for _ in range(SWEEPS):
+    age = np.subtract.outer(np.arange(STEPS + 1), np.arange(STEPS + 1))
+    response = np.where(age > 0, (1 - STEP * DECAY) ** np.maximum(age - 1.0, 0.0), 0.0)
+    guess = Guess(np.ones((STEPS + 1, STEPS + 1)), response, np.zeros(STEPS + 1))
+    found = []
+    for number in range(1, SWEEPS[-1] + 1):
         new, loss = sweep(guess, random)
         guess = Guess(*(MIXING * a + (1 - MIXING) * b for a, b in zip(new, guess, strict=True)))
-    return loss, float(guess.correlation[-1, -1])
+        if number in SWEEPS:
+            found.append(((loss, float(guess.correlation[-1, -1])), time.process_time() - began))
+    return found
 
 
 def timed(work: Callable[[], tuple[float, float]], repetitions: int = 1) -> tuple[tuple[float, float], float]:
@@ -119,17 +129,25 @@ def main() -> int:
 
     exact = closed()
     sampled()  # compiles
-    baseline, spent = timed(iterated)
-    print(f"{'':<44}{'CPU seconds':>12}{'error of loss':>15}{'of norm':>10}{'ratio':>8}")
-    print(f"{f'damped iteration, {SWEEPS} sweeps, {PATHS} paths':<44}{spent:>12.3g}{errors(baseline, exact)}")
-    beaten = []
-    for name, work in (("causal pass, 32 orthonormal paths", sampled), ("closed form", closed)):
-        found, seconds = timed(work, 10)
-        better = all(abs(a - e) <= abs(b - e) for a, b, e in zip(found, baseline, exact, strict=True))
-        beaten.append(spent / seconds if better else 0.0)
-        print(f"{name:<44}{seconds:>12.3g}{errors(found, exact)}{spent / seconds:>8.0f}")
-    met = max(beaten) >= WANTED and spent <= ALLOWED_SECONDS
-    print(f"{WANTED:g} times wanted, {ALLOWED_SECONDS:g} s allowed to the iteration: {'met' if met else 'MISSED'}")
+    ours = [
+        (name, *timed(work, 10))
+        for name, work in (("causal pass, 32 paths", sampled), ("MeanField: closed form", closed))
+    ]
+    print(f"{'':<44}{'CPU seconds':>12}{'error of loss':>15}{'of norm':>10}{'times the first two':>22}")
+    for name, found, seconds in ours:
+        print(f"{name:<44}{seconds:>12.3g}{errors(found, exact)}")
+    met = True
+    for number, (found, seconds) in zip(SWEEPS, iterated(), strict=True):
+        # as accurate as the iteration, or it does not count
+        fair = [all(abs(a - e) <= abs(b - e) for a, b, e in zip(one[1], found, exact, strict=True)) for one in ours]
+        ratios = [seconds / one[2] if as_good else 0.0 for one, as_good in zip(ours, fair, strict=True)]
+        name = f"damped iteration, {number} sweeps, {PATHS} paths"
+        print(f"{name:<44}{seconds:>12.3g}{errors(found, exact)}{ratios[0]:>14.0f}{ratios[1]:>8.0f}")
+        met = met and max(ratios) >= WANTED and (number > SWEEPS[0] or seconds <= ALLOWED_SECONDS)
+    print(
+        f"{WANTED:g} times wanted, {ALLOWED_SECONDS:g} s allowed to {SWEEPS[0]} sweeps of the iteration: "
+        f"{'met' if met else 'MISSED'}"
+    )
     return int(not met)
 
 

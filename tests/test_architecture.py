@@ -18,8 +18,8 @@ from lossflow.public import HOMES
 SOURCE = Path(__file__).parent.parent / "src" / "lossflow"
 
 RANKS = {
-    4: "__main__ cli report plot figures",
-    3: "experiments sweeps questions comparison storage end_states",
+    4: "__main__ cli report plot figures explore",
+    3: "experiments sweeps questions comparison storage end_states diagnosis",
     2: "expansion meanfield spectral simulate",
     1: "problems laws diagrams",
     0: "__init__ description trajectory dynamics method problem keys checkpoint journal progress public errors significance "
@@ -37,7 +37,7 @@ SIDEWAYS = {
     ("experiments", "comparison"),
 }
 LIGHT = sys.stdlib_module_names | {"numpy", "lossflow"}
-HEAVY_BY_RIGHT = {("cli", "typer")}
+HEAVY_BY_RIGHT = {("cli", "typer"), ("explore", "marimo")}
 COMPILED = {"lossflow.diagrams.kernels": "numba"}  # loops that a library compiles; imported inside functions alone
 READERS_OF_THE_PUBLIC_TABLE = ("__init__", "description")  # they may import a module whose name is computed
 

@@ -64,7 +64,7 @@ def test_help_names_every_command(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
     assert run() == (0, out, "")
-    for command in ("list", "series", "regimes", "reproduce", "report"):
+    for command in ("list", "series", "regimes", "run", "sweep", "reproduce", "report"):
         assert re.search(rf"^  {command} ", out, re.M)
         assert run(command, "--help")[0] == 0
 
@@ -127,6 +127,7 @@ def test_list_sorts_names_by_kind(run: Run) -> None:
             "bayes_optimal",
             "nuclear_norm",
             "compare",
+            "diagnose",
             "save",
             "load",
         },
@@ -135,6 +136,7 @@ def test_list_sorts_names_by_kind(run: Run) -> None:
             "EndState",
             "Status",
             "LossSeries",
+            "Recurrence",
             "Comparison",
             "Regime",
             "Placement",
@@ -359,6 +361,38 @@ def test_reproduce_writes_pictures_and_verdicts(run: Run, figures: dict[str, Fig
     assert json.loads((folder / "diagrams.json").read_text())["extent"] == "quick"
 
 
+def test_reproduce_all_goes_on_when_a_figure_fails(
+    run: Run, figures: dict[str, Figure], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: object) -> Outcome:
+        raise ZeroDivisionError("nothing to divide by")
+
+    good = figures["diagrams"]
+    figures["matrix"] = replace(good, name="matrix", draw=broken)
+    figures["committee"] = replace(drawing(agree=False), name="committee")
+    figures["kernels"] = replace(good, name="kernels")
+    monkeypatch.setattr(registry, "MODULES", dict.fromkeys(("diagrams", "matrix", "committee", "kernels"), ""))
+    code, out, err = run("reproduce", "--all", "--out", str(tmp_path))
+    assert (code, err) == (1, "")
+    assert "  failed: ZeroDivisionError: nothing to divide by\n" in out
+    table = (tmp_path / "verdicts.txt").read_text()
+    assert out.endswith("\n" + table)
+    lines = [line.split() for line in table.splitlines()]
+    assert [line[:2] for line in lines[1:-1]] == [
+        ["agree", "diagrams"],
+        ["failed", "matrix"],
+        ["DISAGREE", "committee"],
+        ["agree", "kernels"],
+    ]
+    assert lines[1][2:7] == ["1", "of", "1", "0.01", "1.5"]
+    assert lines[-1][:5] == ["2", "of", "4", "figures", "agree,"]
+    assert {path.stem for path in tmp_path.glob("*.json")} == {"diagrams", "committee", "kernels"}
+
+
+def test_reproduce_takes_names_or_all(run: Run) -> None:
+    refused(run("reproduce", "matrix", "--all"), "either NAME... or --all")
+
+
 def test_a_figure_that_disagrees_says_so(run: Run, figures: dict[str, Figure], tmp_path: Path) -> None:
     figures["diagrams"] = drawing(agree=False)
     code, out, _ = run("reproduce", "diagrams", "--out", str(tmp_path))
@@ -406,7 +440,9 @@ def test_an_interruption_says_that_finished_work_is_kept(run: Run, figures: dict
     assert code == 130
     assert err.strip() == "lossflow: interrupted; finished work is kept"
     assert "diagrams.json" in out
+    assert out.splitlines()[-1].startswith("1 of 1 figures agree")
     assert (tmp_path / "diagrams.json").exists()
+    assert "diagrams" in (tmp_path / "verdicts.txt").read_text()
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
@@ -452,6 +488,72 @@ def test_examples_run(script: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert re.search(r"^\w+ agrees with ", done.stdout, re.M)
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_examples_in_toml_run(file: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = "sweep" if file.stem.endswith("_sweep") else "run"
+    assert file.read_text().startswith(f"# lossflow {command} examples/{file.name}\n")
+    code, out, err = run(command, str(file))
+    assert (code, err) == (0, "")
+    folders = [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert len(folders) == 1
+    if command == "run":
+        assert re.search(r"^  agree     \w+.* agrees with ", out, re.M)
+        assert list(folders[0].glob("*.png"))
+    else:
+        assert re.search(r"^  complete: \d+$", out, re.M)
+        assert "failed" not in out
+
+
+def test_a_run_is_answered_once_and_its_exit_code_tells(run: Run, tmp_path: Path) -> None:
+    """One run of a small problem is far from the limit, once its scatter is not known."""
+    example = (EXAMPLES / "limit_against_experiment.toml").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(example.replace("p = 64, H = 32", "p = 8, H = 4").replace("runs = 32", "runs = 4000"))
+    arguments = ("run", str(path), "--out", str(tmp_path / "out"))
+    first = run(*arguments)
+    again = run(*arguments)
+    assert first[0] == again[0]
+    assert first[1].replace("written: ", "kept: ").replace("kept: " + str(tmp_path / "out" / "loss.png"), "") == again[
+        1
+    ].replace("written: " + str(tmp_path / "out" / "loss.png"), "")
+    data = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert data["agree"] == (first[0] == 0)
+    assert ("DISAGREE" in first[1]) == (first[0] == 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "message"),
+    [
+        ("run", b"[problm]", "the file has no 'problm'; did you mean 'problem'"),
+        ("sweep", b"[grdi]", "the file has no 'grdi'; did you mean 'grid'"),
+        ("run", b"\xff\xfe\x00", "not a text file"),
+        ("run", None, "No such file"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_name(
+    run: Run, tmp_path: Path, command: str, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    if content is not None:
+        path.write_bytes(content)
+    result = run(command, str(path))
+    refused(result, message)
+    assert "mine.toml" in result[2]
+    assert list(tmp_path.iterdir()) == [path][: content is not None]
+
+
+def test_a_sweep_without_any_answer_fails(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        '[problem]\ntype = "CPDecomposition"\n[grid]\norder = [2]\n[question]\ntype = "Stationary"\n'
+        f'[output]\nfolder = "{(tmp_path / "out").as_posix()}"\n'
+    )
+    code, out, _ = run("sweep", str(path), "--workers", "1")
+    assert code == 1
+    assert "failed: 1, the first: NotSpoken: no engine knows the end state" in out
 
 
 def test_regimes_lists_all_and_marks_where_sizes_belong(run: Run) -> None:

@@ -347,8 +347,8 @@ def test_commands_run_without_misleading_variables(tmp_path: Path, monkeypatch: 
 def test_what_is_imported_is_what_is_installed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extra = project["optional-dependencies"]
-    installed = {"": project["dependencies"], "dev": extra["dev"] + extra["test"]}
-    distribution = {"flint": "python-flint"}
+    installed = {"": project["dependencies"], "dev": extra["dev"] + extra["test"], "docs": extra["docs"]}
+    distribution = {"flint": "python-flint", "material": "mkdocs-material"}
     assert list(environment.IMPORTS) == list(installed)
     for name, modules in environment.IMPORTS.items():
         for module in modules:
@@ -377,8 +377,8 @@ def test_make_help_names_every_target() -> None:
 
 
 def test_an_unknown_extra_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert environment.main("docs") == 2
-    assert capsys.readouterr().err == "there is no extra 'docs'; there is: dev\n"
+    assert environment.main("doc") == 2
+    assert capsys.readouterr().err == "there is no extra 'doc'; there is: dev, docs\n"
 
 
 @pytest.mark.parametrize("broken", [None, "test", "lint", "types"])

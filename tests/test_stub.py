@@ -37,6 +37,7 @@ BEYOND_THE_STUB = (
     "PositiveSparse",
     "AtomicPrior",
     "CubicNoiseLabels",
+    "Recurrence",
 )
 OPERATORS = {
     "__add__",

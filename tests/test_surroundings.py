@@ -18,34 +18,35 @@ from hypothesis import settings
 from threadpoolctl import threadpool_info
 
 REFUSED = "the tests run without a network"
+OUTSIDE = "192.0.2.1"  # an address that documents use and nobody has
 
 
 def connect() -> None:
     with socket.socket() as s:
-        s.connect(("127.0.0.1", 9))
+        s.connect((OUTSIDE, 9))
 
 
 def connect_ex() -> None:
     with socket.socket() as s:
-        s.connect_ex(("127.0.0.1", 9))
+        s.connect_ex((OUTSIDE, 9))
 
 
 def look_up() -> None:
-    socket.getaddrinfo("localhost", 80)
+    socket.getaddrinfo("lossflow.invalid", 80)
 
 
 def send_a_datagram() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.sendto(b"", ("127.0.0.1", 9))
+        s.sendto(b"", (OUTSIDE, 9))
 
 
 def listen() -> None:
     with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
+        s.bind(("0.0.0.0", 0))
 
 
 def open_a_page() -> None:
-    urllib.request.urlopen("http://127.0.0.1:9/")
+    urllib.request.urlopen(f"http://{OUTSIDE}:9/")
 
 
 @pytest.mark.parametrize("attempt", [connect, connect_ex, look_up, send_a_datagram, listen, open_a_page])
@@ -55,7 +56,7 @@ def test_the_network_is_closed(attempt: Callable[[], None]) -> None:
 
 
 def test_the_network_is_closed_to_the_processes_of_a_test() -> None:
-    program = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
+    program = f"import socket; socket.create_connection(('{OUTSIDE}', 9), 1)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert REFUSED in done.stderr
@@ -70,6 +71,11 @@ def test_processes_of_one_machine_may_talk() -> None:
         assert other.recv(4) == b"word"
     with ProcessPoolExecutor(2) as pool:
         assert list(pool.map(abs, [-1, -2])) == [1, 2]
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as there:
+        here, _ = server.accept()
+        with here:
+            there.sendall(b"word")
+            assert here.recv(4) == b"word"
 
 
 def test_the_cache_is_their_own(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -2,6 +2,7 @@
 
     python tools/environment.py         what a user needs
     python tools/environment.py dev     and what tests, lint and type checks need
+    python tools/environment.py docs    and what the documentation site needs
 
 `make` calls it before every target, with the Python that `tools/find-python` chose; where nothing is to be done it says
 nothing. `.venv/ready` is the record: it names the extras whose imports have succeeded. An environment that is being made
@@ -22,6 +23,7 @@ from pathlib import Path
 IMPORTS = {
     "": ("lossflow", "numpy", "scipy.linalg", "flint", "h5py", "matplotlib"),
     "dev": ("pytest", "hypothesis", "networkx"),
+    "docs": ("mkdocs", "material"),
 }
 # A PYTHONPATH or a pip setting of the user's must not decide what the environment holds.
 IGNORED_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lossflow.description import Description, SizeMap
     from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, size
     from lossflow.diagrams.tensor import Factor, Pinned, Tensor, pin
+    from lossflow.diagnosis import diagnose
     from lossflow.dynamics import (
         SGD,
         AbstractDynamics,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from lossflow.expansion.borel import BorelPade, ConformalBorel
     from lossflow.expansion.method import Limit, Series
     from lossflow.expansion.pade import Pade
+    from lossflow.expansion.recurrence import Recurrence
     from lossflow.expansion.regimes import Placement, Regime, classify, regimes
     from lossflow.expansion.resummation import Resummation, Resummed, Taylor, resum
     from lossflow.expansion.series import LossSeries, expand

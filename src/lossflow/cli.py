@@ -1,4 +1,4 @@
-"""The command line: what there is, exact series, figures, the report.
+"""The command line: what there is, exact series, experiments and sweeps from a file, figures, the report.
 
 Wrong input is answered with one line on standard error and exit code 2; exit code 1 says that a figure failed or disagrees.
 """
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from lossflow.expansion.pareto import Exponent
     from lossflow.expansion.regimes import Placement, Regime
     from lossflow.expansion.series import LossSeries
+    from lossflow.experiments import Experiment
     from lossflow.figures.figure import Extent, Outcome
     from lossflow.problem import AbstractProblem
+    from lossflow.trajectory import Trajectory
 
 app = typer.Typer(
     name="lossflow",
@@ -227,10 +229,89 @@ def regimes(
 
 
 @app.command()
+def run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An experiment in TOML; see `lossflow run --help`.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the files go, instead of [output].")] = None,
+) -> None:
+    """Answer one problem by several methods and compare the answers, as a file describes.
+
+    [problem], [methods.NAME] and [dynamics] hold descriptions: a type and its fields, as `to_toml()` writes them; `lossflow list
+    NAME` prints the fields of a type. [times] holds from, to, count and spacing, or values, or steps and every. [output] holds
+    folder and observables. The first method is compared with the others.
+
+    Writes DIR/NAME.nc for every method as soon as it has its answer, DIR/verdict.json, and a picture of every observable. A file
+    that holds the answer already is not computed again. Exit code 1 if a verdict disagrees.
+    """
+    from dataclasses import replace
+
+    from lossflow.experiments import answers, read_experiment, verdicts
+    from lossflow.figures.figure import prepared
+
+    experiment = read_experiment(file)
+    if out is not None:
+        experiment = replace(experiment, folder=out)
+    folder = prepared(experiment.folder)
+    typer.echo(f"{experiment.title or file.stem}: {experiment.problem!r}")
+    found = []
+    for answer in answers(experiment):
+        found.append(answer)
+        typer.echo(f"  {answer.name}: {answer.trajectory.method!r}")
+        typer.echo(f"  {'written' if answer.computed else 'kept'}: {answer.path}")
+        if not answer.trajectory.status:
+            typer.echo(f"  {answer.trajectory.status.kind}: {answer.trajectory.status.reason}")
+    compared = verdicts(experiment, found)
+    for comparison in compared:
+        for gap in comparison.gaps:
+            typer.echo(f"  {'agree   ' if gap.agree else 'DISAGREE'}  {gap.verdict}")
+    for path in _pictures(experiment, [answer.trajectory for answer in found], folder):
+        typer.echo(f"  written: {path}")
+    if not all(comparison.agree for comparison in compared):
+        raise typer.Exit(1)
+
+
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sweep in TOML; see `lossflow sweep --help`.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the files go, instead of [output].")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes, instead of those of [executor].")] = None,
+) -> None:
+    """Ask one question at every point of a grid, as a file describes.
+
+    [problem] and [question] hold descriptions: a type and its fields, as `to_toml()` writes them. [grid] holds FIELD = [...] or
+    FIELD = { from, to, count, spacing }, a field of a field as "init.scale". [executor] holds type ("processes" or
+    "dask") and workers, or the address of a dask scheduler; [output] holds folder.
+
+    Writes DIR/sweep.nc. Interrupted or killed, the same command goes on with what is done. A point that fails is data, with its
+    message. Exit code 1 if no point has an answer.
+    """
+    from dataclasses import replace
+
+    from lossflow.description import brief
+    from lossflow.experiments import read_survey, survey
+    from lossflow.figures.figure import prepared
+
+    plan = read_survey(file)
+    plan = replace(plan, folder=out or plan.folder, workers=workers or plan.workers)
+    folder = prepared(plan.folder)
+    typer.echo(f"{plan.title or file.stem}: {brief(plan.question)} of {plan.problem!r}")
+    found = survey(plan)
+    axes = ", ".join(f"{name} ({len(values)})" for name, values in plan.grid.items())
+    typer.echo(f"  {found.status.size} points over {axes}")
+    kinds = [str(kind) for kind in found.status.values.ravel()]
+    for kind in sorted(set(kinds)):
+        message = str(found.message.values.ravel()[kinds.index(kind)])
+        typer.echo(f"  {kind}: {kinds.count(kind)}{'' if kind == 'complete' else f', the first: {message}'}")
+    typer.echo(f"  written: {folder / 'sweep.nc'}")
+    if set(kinds) == {"failed"}:
+        raise typer.Exit(1)
+
+
+@app.command()
 def reproduce(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Figures; `lossflow list figures` prints them.")
-    ],
+        list[str] | None, typer.Argument(metavar="NAME...", help="Figures; `lossflow list figures` prints them.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every figure.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick/--full", help="Sizes that take seconds, or those of the publication.")
     ] = True,
@@ -238,26 +319,44 @@ def reproduce(
 ) -> None:
     """Make figures, with a verdict for every curve.
 
-    Writes each picture as PNG and PDF and the verdicts as JSON. Exit code 1 if a verdict disagrees.
+    Writes each picture as PNG and PDF and the verdicts as JSON. A figure that fails does not stop the others, and after an
+    interruption those that were made are kept. Several figures end with a table of all verdicts, DIR/verdicts.txt. Exit code 1 if
+    a figure fails or disagrees.
     """
-    from lossflow.figures.figure import prepared, write
-    from lossflow.figures.registry import find
-    from lossflow.progress import progress
+    from dataclasses import replace
 
+    from lossflow.checkpoint import write_atomically
+    from lossflow.figures.figure import prepared, write
+    from lossflow.figures.registry import MODULES, find
+    from lossflow.progress import progress
+    from lossflow.report import Section, attempt, table
+
+    if everything == bool(names):
+        raise InvalidInput("reproduce takes either NAME... or --all; `lossflow list figures` prints the names")
     extent: Extent = "quick" if quick else "full"
-    chosen = [find(name) for name in dict.fromkeys(names)]
+    chosen = [find(name) for name in (MODULES if everything else dict.fromkeys(names or []))]
     folder = prepared(out)
-    agree = True
-    with progress(len(chosen), "figures") as bar:
-        for figure in chosen:
-            outcome = figure.make(extent)
-            files = write(figure, extent, outcome, folder)
-            bar.update(1)
-            typer.echo(f"{figure.name}: {figure.title}")
-            typer.echo("\n".join(_verdict_lines(outcome)))
-            typer.echo(f"  written: {', '.join(map(str, files))}")
-            agree = agree and outcome.agree
-    if not agree:
+    sections: list[Section] = []
+    try:
+        with progress(len(chosen), "figures") as bar:
+            for figure in chosen:
+                section = attempt(figure, extent)
+                lines = [f"{figure.name}: {figure.title}"]
+                if section.outcome is None:
+                    lines.append(f"  failed: {section.failure}")
+                else:
+                    files = write(figure, extent, section.outcome, folder)
+                    lines += [*_verdict_lines(section.outcome), f"  written: {', '.join(map(str, files))}"]
+                    section = replace(section, outcome=replace(section.outcome, pictures=()))  # they take memory
+                typer.echo("\n".join(lines))
+                sections.append(section)
+                if len(chosen) > 1:
+                    write_atomically(folder / "verdicts.txt", "\n".join([*table(sections), ""]).encode())
+                bar.update(1)
+    finally:
+        if len(chosen) > 1 and sections:
+            typer.echo("\n".join(["", *table(sections)]))
+    if not all(section.agrees for section in sections):
         raise typer.Exit(1)
 
 
@@ -276,6 +375,17 @@ def report(
     typer.echo("\n".join(summary.lines))
     if not summary.agree:
         raise typer.Exit(1)
+
+
+@app.command()
+def explore(
+    port: Annotated[int, typer.Option(help="Where the pages are served, on this machine alone.")] = 2718,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
+) -> None:
+    """Open pages with sliders in a browser: regimes, mean field, quadratic networks. Needs the extra [explore]."""
+    from lossflow.explore.server import serve
+
+    raise typer.Exit(serve(port, browser))
 
 
 def _problem(
@@ -492,6 +602,23 @@ def _time_of(regime: Regime, sizes: Mapping[str, float]) -> float | None:
         return regime.time_scale.at(sizes) if sizes else None
     except NotSpoken:  # no single time scale: the meaning says why
         return None
+
+
+def _pictures(experiment: Experiment, found: Sequence[Trajectory], folder: Path) -> Iterator[Path]:
+    """A picture of every observable: the curves, and what is between them where there are several."""
+    from lossflow.checkpoint import write_atomically
+    from lossflow.figures.figure import encode
+    from lossflow.plot import draw_comparison, draw_trajectories
+
+    for name in experiment.observables:
+        alone = len(found) == 1
+        canvas = (
+            draw_trajectories(*found, observable=name).figure if alone else draw_comparison(*found, observable=name)
+        )
+        stem = "-".join("".join(c if c.isalnum() or c == "_" else " " for c in name).split())  # "overlap[0, 1]"
+        path = folder / f"{stem}.png"
+        write_atomically(path, encode(canvas, "png"))  # type: ignore[arg-type]  # a figure, not a part of one
+        yield path
 
 
 def _verdict_lines(outcome: Outcome) -> Iterator[str]:

@@ -86,6 +86,7 @@ HOMES: dict[str, str] = {
     "nuclear_norm": "lossflow.spectral.nuclear_norm",
     "resum": "lossflow.expansion.resummation",
     "compare": "lossflow.comparison",
+    "diagnose": "lossflow.diagnosis",
     "save": "lossflow.storage",
     "load": "lossflow.storage",
     # what they return
@@ -98,6 +99,7 @@ HOMES: dict[str, str] = {
     "Regime": "lossflow.expansion.regimes",
     "Placement": "lossflow.expansion.regimes",
     "Resummed": "lossflow.expansion.resummation",
+    "Recurrence": "lossflow.expansion.recurrence",
     "Comparison": "lossflow.comparison",
     # what users extend
     "Description": "lossflow.description",

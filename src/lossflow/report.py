@@ -22,7 +22,7 @@ from lossflow import __version__
 from lossflow.checkpoint import write_atomically
 from lossflow.cores import cores
 from lossflow.errors import LossflowError
-from lossflow.figures.figure import SOURCES, Figure, Outcome, Picture, Verdict, encode, prepared
+from lossflow.figures.figure import SOURCES, Extent, Figure, Outcome, Picture, Verdict, encode, prepared
 from lossflow.figures.registry import find
 from lossflow.progress import progress
 
@@ -41,8 +41,8 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class _Section:
-    """One figure of the page: what came out of it, or why nothing did."""
+class Section:
+    """One figure: what came out of it, or why nothing did, and the seconds that it took."""
 
     figure: Figure
     outcome: Outcome | None
@@ -63,14 +63,14 @@ def build(folder: str | os.PathLike[str], names: Sequence[str] = SELECTION) -> S
     """
     figures = [find(name) for name in names]
     path = prepared(folder) / "index.html"
-    sections: list[_Section] = []
+    sections: list[Section] = []
     try:
         with progress(len(figures), "report") as bar:
             for figure in figures:
-                sections.append(_make(figure))
+                sections.append(attempt(figure))
                 bar.update(1)
     except KeyboardInterrupt:
-        missing = [_Section(figure, None, "interrupted", 0.0) for figure in figures[len(sections) :]]
+        missing = [Section(figure, None, "interrupted", 0.0) for figure in figures[len(sections) :]]
         if sections and not path.exists():  # a page that is whole is worth more than one that is not
             write_atomically(path, _page([*sections, *missing]).encode())
         raise
@@ -79,18 +79,39 @@ def build(folder: str | os.PathLike[str], names: Sequence[str] = SELECTION) -> S
     return Summary(path, lines, all(section.agrees for section in sections))
 
 
-def _make(figure: Figure) -> _Section:
+def attempt(figure: Figure, extent: Extent = "quick") -> Section:
+    """Make a figure; one that breaks must not take others with it."""
     began = time.perf_counter()
     try:
-        outcome, failure = figure.make("quick"), ""
+        outcome, failure = figure.make(extent), ""
     except LossflowError as error:
         outcome, failure = None, str(error)
-    except Exception as error:  # a figure that breaks must not take the others with it
+    except Exception as error:
         outcome, failure = None, f"{type(error).__name__}: {error}"
-    return _Section(figure, outcome, failure, time.perf_counter() - began)
+    return Section(figure, outcome, failure, time.perf_counter() - began)
 
 
-def _line(section: _Section) -> str:
+def table(sections: Sequence[Section]) -> list[str]:
+    """The verdicts of all figures on one line each: how many curves agree, the largest gap and deviation, seconds."""
+    width = max(len(section.figure.name) for section in sections)
+    lines = [f"{'':8}  {'figure':{width}}  {'curves':>9}  {'gap':>8}  {'sigmas':>6}  {'seconds':>7}"]
+    for section in sections:
+        verdicts = section.outcome.verdicts if section.outcome else ()
+        gaps = [verdict.largest_relative_gap for verdict in verdicts if verdict.largest_relative_gap is not None]
+        sigmas = [verdict.largest_deviation for verdict in verdicts if verdict.largest_deviation is not None]
+        word = "failed" if section.outcome is None else "agree" if section.agrees else "DISAGREE"
+        count = f"{sum(verdict.agree for verdict in verdicts)} of {len(verdicts)}" if section.outcome else "-"
+        gap = f"{max(gaps):.2g}" if gaps else "-"
+        sigma = f"{max(sigmas):.2g}" if sigmas else "-"
+        lines.append(
+            f"{word:8}  {section.figure.name:{width}}  {count:>9}  {gap:>8}  {sigma:>6}  {section.seconds:7.1f}"
+        )
+    well = sum(section.agrees for section in sections)
+    lines.append(f"{well} of {len(sections)} figures agree, {math.fsum(s.seconds for s in sections):.0f} s")
+    return lines
+
+
+def _line(section: Section) -> str:
     if section.outcome is None:
         return f"failed    {section.figure.name}: {section.failure}"
     verdicts = section.outcome.verdicts
@@ -99,7 +120,7 @@ def _line(section: _Section) -> str:
     return f"{word}  {section.figure.name}: {count} of {len(verdicts)} curves agree  ({section.seconds:.1f} s)"
 
 
-def _page(sections: Sequence[_Section]) -> str:
+def _page(sections: Sequence[Section]) -> str:
     verdicts = [verdict for section in sections if section.outcome for verdict in section.outcome.verdicts]
     body = "\n".join(
         [
@@ -125,7 +146,7 @@ def _page(sections: Sequence[_Section]) -> str:
 """
 
 
-def _header(sections: Sequence[_Section], verdicts: Sequence[Verdict]) -> Iterator[str]:
+def _header(sections: Sequence[Section], verdicts: Sequence[Verdict]) -> Iterator[str]:
     agreeing = sum(verdict.agree for verdict in verdicts)
     failed = [section.figure.name for section in sections if section.outcome is None]
     all_well = agreeing == len(verdicts) and not failed
@@ -142,7 +163,7 @@ def _header(sections: Sequence[_Section], verdicts: Sequence[Verdict]) -> Iterat
     yield "</header>"
 
 
-def _contact_sheet(sections: Sequence[_Section]) -> Iterator[str]:
+def _contact_sheet(sections: Sequence[Section]) -> Iterator[str]:
     yield '<nav aria-label="Contact sheet">'
     yield "<h2>All pictures</h2>"
     yield '<ul class="sheet">'
@@ -158,7 +179,7 @@ def _contact_sheet(sections: Sequence[_Section]) -> Iterator[str]:
     yield "</nav>"
 
 
-def _section(section: _Section) -> Iterator[str]:
+def _section(section: Section) -> Iterator[str]:
     figure = section.figure
     yield f'<section id="{escape(figure.name)}">'
     yield f"<h2>{escape(figure.title)}</h2>"
@@ -211,7 +232,7 @@ def _parameters(parameters: Mapping[str, Any]) -> Iterator[str]:
     yield "</tbody></table></div>"
 
 
-def _references(sections: Sequence[_Section]) -> Iterator[str]:
+def _references(sections: Sequence[Section]) -> Iterator[str]:
     yield "<section>"
     yield "<h2>References</h2>"
     yield "<dl>"
@@ -221,7 +242,7 @@ def _references(sections: Sequence[_Section]) -> Iterator[str]:
     yield "</section>"
 
 
-def _provenance(sections: Sequence[_Section]) -> Iterator[str]:
+def _provenance(sections: Sequence[Section]) -> Iterator[str]:
     """Versions, cores and memory, and how long each figure took: the only part of the page that changes from run to run."""
     rows = {
         "lossflow": __version__,

@@ -47,6 +47,7 @@ JOURNAL, DATASET = "points.journal", "sweep.nc"
 CHUNK = 0.25  # seconds that the points of one task take together, about
 AHEAD = 2  # tasks for each worker, one of them waiting
 PATIENCE = 0.2  # seconds between looks at the keyboard and the progress bar
+UNEXPECTED = "unexpected"  # in a record: its error may be gone another time, so that it is not kept
 DEATHS = 3  # of a worker with nothing but one point in work, after which the point counts as failed
 
 
@@ -73,11 +74,24 @@ def sweep(
     is no answer; "message", the reason of a status or the error. Values without an answer are NaN. `FOLDER/sweep.nc` holds the
     same: `xarray.open_dataset` reads it lazily.
 
-    Points are told apart by content: a value given twice is computed once. An error is the answer of its point, and kept; a
-    worker that dies (killed, out of memory) is replaced and its points tried again, by themselves, three times. Ctrl-C and even a
-    killed driver lose only the points in work, and no other process may write into the same folder meanwhile.
+    Points are told apart by content: a value given twice is computed once. An error is the answer of its point, and kept if it
+    is one of lossflow's; others (no space, a bug) are tried again in the next call. A worker that dies (killed, out of memory) is
+    replaced and its points tried again, by themselves, three times. Ctrl-C and even a killed driver lose only the points in
+    work, and no other process may write into the same folder meanwhile.
     Raises `UnknownField` for a field that is not there, `InvalidInput` for an empty grid or where no point describes a problem.
     """
+    return swept(problem, grid, question, executor, folder, None)
+
+
+def swept(
+    problem: AbstractProblem,
+    grid: Mapping[str, Iterable[Any]],
+    question: AbstractQuestion,
+    executor: Executor | None,
+    folder: str | None,
+    workers: int | None,
+) -> Any:
+    """`sweep` with so many processes of its own where there is no executor; None: one on every core."""
     _check(problem, question, executor)
     axes = {name: _chosen(name, values) for name, values in _named(grid).items()}
     points = [_point(problem, question, axes, values) for values in itertools.product(*axes.values())]
@@ -95,7 +109,7 @@ def sweep(
         missing = deque(by_key[key] for key in keys if key not in known)
         with progress(len(keys), "sweep", unit="points") as bar:
             bar.update(len(known))
-            for key, record, lasting in _answers(missing, executor, context):
+            for key, record, lasting in _answers(missing, executor, workers or cores(), context):
                 if lasting:
                     journal.append(_packed(key, record))
                 known[key] = record
@@ -224,25 +238,25 @@ def _folder(folder: str | None, keys: Sequence[str]) -> Path:
 
 
 def _answers(
-    missing: deque[_Point], executor: Executor | None, context: BaseContext
+    missing: deque[_Point], executor: Executor | None, workers: int, context: BaseContext
 ) -> Iterator[tuple[str, Record, bool]]:
     """(key, record, whether it will be the same next time) of every point, as they come."""
     if not missing:
         return
-    with _Crew(missing, executor, context) as crew:
+    with _Crew(missing, executor, workers, context) as crew:
         yield from crew.answers()
 
 
 class _Crew:
     """Workers, the points they have in work, and what to do when one of them dies."""
 
-    def __init__(self, missing: deque[_Point], executor: Executor | None, context: BaseContext) -> None:
+    def __init__(self, missing: deque[_Point], executor: Executor | None, workers: int, context: BaseContext) -> None:
         self.missing, self.context = missing, context
         self.suspects: deque[_Point] = deque()  # in work when a worker died
         self.given = executor
         self.pool = executor
         self.busy: dict[Future[tuple[list[Record], float]], list[_Point]] = {}
-        self.workers = cores() if executor is None else 0
+        self.workers = workers if executor is None else 0
         self.seconds, self.answered = 0.0, 0
 
     def __enter__(self) -> _Crew:
@@ -269,7 +283,8 @@ class _Crew:
                     yield from self._worker_died(points, error)
                     continue
                 self.seconds, self.answered = self.seconds + seconds, self.answered + len(points)
-                yield from ((point.key, record, True) for point, record in zip(points, records, strict=True))
+                for point, record in zip(points, records, strict=True):
+                    yield point.key, record, UNEXPECTED not in record
 
     def _submit(self) -> None:
         """Keep every worker busy; a point under suspicion runs alone, so that a death is its own."""
@@ -379,7 +394,8 @@ def _answered(tasks: Sequence[tuple[AbstractQuestion, AbstractProblem]]) -> tupl
             except MemoryError:
                 raise  # another time there may be more
             except Exception as error:
-                records.append(_failure(f"{type(error).__name__}: {error}"))
+                found = _failure(f"{type(error).__name__}: {error}")
+                records.append(found if isinstance(error, LossflowError) else found | {UNEXPECTED: np.array(True)})
     return records, time.monotonic() - began
 
 

@@ -19,7 +19,8 @@ class Case:
     """A problem at small sizes, with its loss written a second time in plain numpy.
 
     speed: how many times -dL/du the weights move by (1 for problems given by diagrams, d for models of data).
-    learned: the names of what moves in a sample; None where the diagrams say it.
+    learned: the names of what moves in a sample; None where the diagrams say it. given: the names of what is the same in every
+    sample.
     """
 
     problem: lf.AbstractProblem
@@ -27,6 +28,7 @@ class Case:
     loss: Callable[[Tensors], float]
     speed: float = 1.0
     learned: tuple[str, ...] | None = None
+    given: tuple[str, ...] = ()
 
 
 def _cp_loss(names: list[str], scale: float) -> Callable[[Tensors], float]:
@@ -103,6 +105,10 @@ def _logistic_loss(tensors: Tensors) -> float:
     return float(np.mean(np.log1p(np.exp(-tensors["y"] * r))))
 
 
+def _diagonal_loss(tensors: Tensors) -> float:
+    return float(np.mean((tensors["X"] @ (tensors["u"] * tensors["v"]) - tensors["y"]) ** 2) / 2)
+
+
 def _softmax_loss(tensors: Tensors) -> float:
     r = tensors["theta"] @ tensors["X"].T
     chosen = r[tensors["y"].astype(int), np.arange(r.shape[1])]
@@ -114,6 +120,14 @@ def _committee_loss(tensors: Tensors) -> float:
 
     outputs = erf(tensors["theta"] @ tensors["X"].T / np.sqrt(2)).sum(axis=0)
     return float(np.mean((outputs - tensors["y"]) ** 2) / 2)
+
+
+def _quadratic_loss(tensors: Tensors) -> float:
+    """1/(4n) sum_k (Tr X_k W W^T - y_k)^2, X_k by its entries on and above the diagonal, these times sqrt(2)."""
+    Z = tensors["W"] @ tensors["W"].T
+    pairs = list(zip(*np.triu_indices(len(Z)), strict=True))
+    outputs = sum(Z[i, j] * x * (1 if i == j else np.sqrt(2)) for (i, j), x in zip(pairs, tensors["X"].T, strict=True))
+    return float(np.mean((outputs - tensors["y"]) ** 2) / 4)
 
 
 def _no_loss(tensors: Tensors) -> float:
@@ -183,8 +197,15 @@ CASES: dict[str, Case] = {
         speed=6.0,
         learned=("theta",),
     ),
-    "diagonal": Case(lf.DiagonalLinear(0.5, lf.BernoulliGaussian(1.0), 0.1), {"d": 4}, _no_loss),
-    "quadratic": Case(lf.QuadraticNetwork(0.5, 0.5, 0.5), {"d": 4}, _no_loss),
+    "diagonal": Case(
+        lf.DiagonalLinear(0.5, lf.BernoulliGaussian(1.0), 0.1),
+        {"d": 4},
+        _diagonal_loss,
+        speed=4.0,
+        learned=("u", "v"),
+        given=("u", "v"),
+    ),
+    "quadratic": Case(lf.QuadraticNetwork(0.5, 0.5, 0.5, 0.1), {"d": 4}, _quadratic_loss, speed=4.0, learned=("W",)),
 }
 
 # name -> the method at the sizes of a case

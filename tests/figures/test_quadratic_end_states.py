@@ -91,34 +91,6 @@ def test_branches() -> None:
     assert "open" in outcome.pictures[0].words
 
 
-def test_the_objective_and_its_gradient_with_and_without_a_gram_matrix() -> None:
-    """The same problem by the data and by the Gram matrix, and by full matrices X_k."""
-    for alpha in (0.3, 0.8):
-        instance = Instance(QuadraticNetwork(alpha, 0.4, 0.3, 0.5, 0.1), 8, 0, 0)
-        assert instance.prefers_gram is (alpha > 0.5)
-        W = instance.start
-        matrices = [instance.matrix(row.astype(np.float64)) for row in instance.data]
-        residuals = [
-            np.sum(X * (W @ W.T - instance.teacher)) - e for X, e in zip(matrices, instance.noise, strict=True)
-        ]
-        loss = np.mean(np.square(residuals)) / 4 + 0.1 / 8 * np.sum(W**2)
-        value, gradient = instance.objective(W)
-        assert value / 8 == pytest.approx(loss, rel=1e-12)
-        force = sum(r * X for r, X in zip(residuals, matrices, strict=True))
-        assert gradient == pytest.approx(8 * (force @ W / instance.n + 2 * 0.1 / 8 * W), rel=1e-10, abs=1e-13)
-
-
-def test_data_have_the_law_of_the_note() -> None:
-    """E X_ij X_kl = (delta_ik delta_jl + delta_il delta_jk)/d."""
-    instance = Instance(QuadraticNetwork(20.0, 0.4, 0.3), 6, 0, 0)
-    matrices = np.array([instance.matrix(row.astype(np.float64)) for row in instance.data])
-    error = 4 * 2 / 6 / np.sqrt(len(matrices))
-    assert np.mean(matrices[:, 1, 1] ** 2) == pytest.approx(2 / 6, abs=error)
-    assert np.mean(matrices[:, 1, 2] ** 2) == pytest.approx(1 / 6, abs=error)
-    assert np.mean(matrices[:, 1, 2] * matrices[:, 0, 0]) == pytest.approx(0.0, abs=error)
-    assert (matrices == matrices.transpose(0, 2, 1)).all()
-
-
 def test_runs_are_paired_and_depend_on_seed_and_run_alone() -> None:
     network = QuadraticNetwork(0.3, 0.4, 0.3, 0.5, 0.1)
     first, other = (Instance(p, 10, 2, 5) for p in (network, replace(network, alpha=0.6, weight_decay=0.2)))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 import lossflow as lf
-from lossflow.meanfield.matrix import matrix_pass
+from lossflow.meanfield import matrix
+from lossflow.meanfield.matrix import MatrixPass, matrix_pass
 from lossflow.problems.matrix import MatrixProcess
 from lossflow.problems.quadratic import QuadraticNetwork
 from lossflow.simulate.quadratic import Instance
@@ -41,7 +45,7 @@ def test_descent_is_met_in_pairs_and_not_without_the_response() -> None:
         for k in range(41):
             if k in records:
                 Z = W @ W.T
-                mse, loss = np.sum((Z - instance.teacher) ** 2) / d, instance.pull(Z)[1]
+                mse, loss = np.sum((Z - instance.teacher) ** 2) / d, instance.samples.push(W).loss
                 row.append((found["mse"][k] / mse - 1, found["loss"][k] / loss - 1))
             if k == 1:
                 wrong.append(blind["loss"][k] / loss - 1)
@@ -52,9 +56,84 @@ def test_descent_is_met_in_pairs_and_not_without_the_response() -> None:
     assert np.mean(wrong) > 0.15
 
 
+def test_a_flow_is_met_in_pairs() -> None:
+    """The extrapolated passes against runs of the flow with the same teacher and start."""
+    times = [0.0, 0.02, 0.1]
+    theory = lf.solve(NETWORK, lf.MeanField(dimension=30, randomizations=12, seed=2), times)
+    experiment = lf.solve(NETWORK, lf.Simulation({"d": 30}, runs=12, seed=2, tolerance=1e-6), times)
+    assert theory.status
+    ratios = {
+        name: runs / experiment.details["runs"][name] - 1 for name, runs in theory.details["randomizations"].items()
+    }
+    assert np.abs(ratios["mse"][:, 0]).max() < 1e-12
+    for ratio in ratios.values():
+        error = ratio.std(axis=0, ddof=1) / np.sqrt(12)
+        assert (np.abs(ratio.mean(axis=0)) <= 3.5 * error + 1e-12).all()
+        assert error.max() < 0.08
+    assert lf.compare(theory, experiment).agree
+
+
+def test_all_samples_in_closed_form() -> None:
+    """Against runs of the population flow, up to a correction of order 1/d."""
+    population = replace(NETWORK, alpha=np.inf)
+    times = np.array([0.0, 0.05, 0.3, 1.0])
+    closed = lf.solve(population, lf.MeanField(), times)
+    assert closed.details["route"] == "closed form"
+    experiment = lf.solve(population, lf.Simulation({"d": 60}, runs=16), times)
+    for name, values in closed.values.items():
+        gap = np.abs(values - experiment.values[name])
+        assert (gap <= 4 * experiment.uncertainty[name] + 0.5 / 60 * values).all(), name
+    assert closed.values["loss"] == pytest.approx(closed.values["mse"] / 2 + 0.125, rel=1e-14)
+    backwards = lf.solve(population, lf.MeanField(), times[::-1])
+    assert np.array_equal(backwards.values["mse"], closed.values["mse"][::-1])
+
+
+def test_many_times_are_interpolated_and_come_in_any_order() -> None:
+    method = lf.MeanField(dimension=16, randomizations=4)
+    dense = lf.solve(NETWORK, method, np.linspace(0, 0.1, 90)[::-1])
+    assert dense.status
+    nodes = dense.details["randomization_times"]
+    assert len(nodes) < 90
+    at_nodes = dense.details["randomizations"]["loss"].mean(axis=0)
+    assert np.interp(dense.times, nodes, at_nodes) == pytest.approx(dense.values["loss"], rel=0.05)
+    x, times = np.linspace(0, 1, 12), np.linspace(0, 1, 55)
+    value, error = matrix.interpolated(x, np.exp(-3 * x), np.full(12, 1e-6), times)
+    assert np.linalg.norm(value - np.exp(-3 * times)) <= np.linalg.norm(error)
+    assert error.max() < 1e-3
+
+
+def test_an_interrupted_call_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, times = lf.MeanField(dimension=10, randomizations=4), [0.0, 0.05]
+    whole = lf.solve(NETWORK, method, times)
+    calls = []
+
+    def interrupted(*arguments: Any, **more: Any) -> MatrixPass:
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return matrix_pass(*arguments, **more)
+
+    monkeypatch.setattr(matrix, "matrix_pass", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lf.solve(NETWORK, method, times)
+    assert lf.solve(NETWORK, method, times).identical(whole)
+    assert len(calls) == 6 + 16 - 5
+
+
+def test_steps_that_are_too_large_are_told() -> None:
+    steep = lf.GradientDescent(0.5)
+    answer = lf.solve(NETWORK, lf.MeanField(dimension=10, randomizations=4), steep.times(40), steep)
+    assert answer.status.kind == "left_domain"
+    assert "smaller steps" in answer.status.reason
+    assert np.isnan(answer.values["mse"][-1])
+
+
 def test_what_cannot_be_asked() -> None:
-    with pytest.raises(lf.NotSpoken, match="GradientDescent alone"):
-        lf.solve(NETWORK, lf.MeanField(dimension=20), [0.0, 0.1])
+    method = lf.MeanField(dimension=20)
+    with pytest.raises(lf.InvalidInput, match="GradientFlow and GradientDescent"):
+        lf.solve(NETWORK, method, [0.0, 0.1], lf.SGD(0.1, 0.5))
+    with pytest.raises(lf.InvalidInput, match="forward in time"):
+        lf.solve(NETWORK, method, [-0.1, 0.1])
     descent = lf.GradientDescent(0.02)
     with pytest.raises(lf.InvalidInput, match="resolution"):
         lf.solve(NETWORK, lf.MeanField(dimension=20, resolution=8), descent.times(2), descent)
@@ -70,3 +149,7 @@ def test_solve() -> None:
     assert all((errors > 0).all() for errors in answer.uncertainty.values())
     limit = 1 + 1 / 0.4 - 2 + 1 + 1 / 0.3
     assert abs(answer.values["mse"][0] - limit) <= 3 * answer.uncertainty["mse"][0]
+    experiment = lf.solve(NETWORK, lf.Simulation({"d": 24}, runs=4), descent.times(4), descent)
+    first, second = answer.details["randomizations"]["mse"], experiment.details["runs"]["mse"]
+    assert first[:, 0] == pytest.approx(second[:, 0], rel=1e-12)  # the same teacher and start
+    assert np.corrcoef(first[:, 1], second[:, 1])[0, 1] > 0.9

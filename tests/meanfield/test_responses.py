@@ -40,7 +40,7 @@ def test_a_row_of_the_inverse(m: int) -> None:
     """The average of  D (1 + R D)^{-1},  inverted path by path."""
     k, paths = 5, 40
     response, slopes, start = _case(k, m, paths)
-    tangents = Tangents(paths, k + 1, m)
+    tangents = Tangents(paths, paths, k + 1, m)
     for l in range(k):  # noqa: E741
         tangents.keep(l, slopes[l])
     expected = np.zeros((m, k * m))
@@ -54,10 +54,28 @@ def test_a_row_of_the_inverse(m: int) -> None:
 
 
 @pytest.mark.parametrize("m", [1, 2])
+def test_rows_take_turns_with_the_paths(m: int) -> None:
+    """Four rows of a quarter of the paths each are, on average, the row of all."""
+    k, paths = 8, 40
+    response, slopes, start = _case(k, m, paths)
+    few, all_of_them = Tangents(paths // 4, paths, k + 4, m), Tangents(paths, paths, k + 4, m)
+    for l in range(k):  # noqa: E741
+        few.keep(l, slopes[l])
+        all_of_them.keep(l, slopes[l])
+    quarters = []
+    kernel = np.ascontiguousarray(-response[: (k + 1) * m, : k * m].T)
+    for first in range(0, paths, paths // 4):
+        part = slice(first, first + paths // 4)
+        quarters.append(plain_substitution(kernel, slopes[..., part], start[..., part]))
+    assert few.row(k, response, start) == pytest.approx(quarters[k % 4], abs=1e-12)
+    assert all_of_them.row(k, response, start) == pytest.approx(np.mean(quarters, axis=0), abs=1e-12)
+
+
+@pytest.mark.parametrize("m", [1, 2])
 def test_probes_agree_with_tangents_within_their_noise(m: int) -> None:
     k, paths = 6, 40_000
     response, slopes, start = _case(k, m, paths)
-    exact = Tangents(paths, k + 1, m)
+    exact = Tangents(paths, paths, k + 1, m)
     probes = Probes(paths, k + 1, m, Points(paths, {"x": 1}, 0, 0, "probes"))
     for l in range(k):  # noqa: E741
         probes.row(l, response, start)

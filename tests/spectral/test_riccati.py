@@ -13,12 +13,13 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import lossflow as lf
+from lossflow.laws import population_flow as averaged
 from lossflow.laws.free_convolution import FreeConvolution
+from lossflow.laws.population_flow import population_flow
 from lossflow.laws.semicircle import density as semicircle_density
 from lossflow.laws.semicircle import quantile_above
 from lossflow.problems.quadratic import QuadraticNetwork
-from lossflow.spectral import riccati
-from lossflow.spectral.riccati import late_distance, late_distance_bound, oja, population_flow
+from lossflow.spectral.riccati import late_distance, late_distance_bound, oja
 
 TABLE = json.loads((Path(__file__).parents[1] / "reference" / "quadratic.json").read_text(encoding="utf-8"))["riccati"]
 INDEX = np.arange(4)
@@ -151,8 +152,8 @@ def test_the_average_is_resolved_at_all_times(monkeypatch: pytest.MonkeyPatch) -
     for arguments in [(0.4, 0.3, 0.05, 1.0), (0.2, 0.3, 0.0, 1e-3), (0.5, 1.0, 0.3, 2.0), (0.5, 4.0, 0.01, 0.5)]:
         found = population_flow(*arguments, times)
         with monkeypatch.context() as finer:
-            finer.setattr(riccati, "NODES_PER_PANEL", 31)
-            finer.setattr(riccati, "BASE_PANELS", 11)
+            finer.setattr(averaged, "NODES_PER_PANEL", 31)
+            finer.setattr(averaged, "BASE_PANELS", 11)
             for name, values in population_flow(*arguments, times).items():
                 assert found[name] == pytest.approx(values, rel=1e-10), (name, arguments)
 

@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 from lossflow.errors import InvalidInput, nearest
 from lossflow.expansion.fan import Vector, dot
+from lossflow.expansion.leading_recurrences import bond_values, leading_recurrence
 from lossflow.expansion.pareto import Exponent
 from lossflow.expansion.regimes import Atlas, Regime, classify, survey
 from lossflow.expansion.series import LossSeries
 from lossflow.problem import AbstractProblem
+from lossflow.problems.cp import CPDecomposition
+from lossflow.problems.targets import Identity
 
 
 class Leading(NamedTuple):
@@ -73,6 +76,30 @@ def leading_series(problem: AbstractProblem, regime: Regime, series: LossSeries,
         tuple(y / f for y, f in zip(whole, factorials, strict=True)),
         constant,
     )
+
+
+def recurrent_series(
+    problem: AbstractProblem, regime: str, sizes: Mapping[str, float], highest: int = 40
+) -> tuple[Fraction, ...] | None:
+    """The leading coefficients of t^0, t^1, ... to an order that takes seconds, by recurrence; None where none is known.
+
+    For nu matrices on the faces "E-A" and "C-D". At their ends "E" and "D", where even and odd orders differ by a whole factor,
+    the series of the face is taken: it holds all that leads there. highest: the order, at most. docs/theory/diagrams.md section 6.
+    """
+    match problem:
+        case CPDecomposition(order=order, symmetric=False, target=Identity(scale=scale)) if scale and regime in _ENDS:
+            recurrence = leading_recurrence(order, False, _ENDS[regime], min(_REACH.get(order, 6), highest), scale)
+        case _:
+            return None
+    if recurrence is None or recurrence.reach is None:
+        return None
+    p, H, sigma2 = (Fraction(sizes[name]) for name in ("p", "H", "sigma2"))
+    first, *rest = recurrence.series(recurrence.reach, bond_values(recurrence, p, H, sigma2))
+    return (first + Fraction(scale) ** 2 * p / 2, *rest)
+
+
+_ENDS = {"E": "E-A", "E-A": "E-A", "C-D": "C-D", "D": "C-D"}
+_REACH = {2: 40, 3: 22, 4: 12, 5: 8}  # orders by recurrence, which take seconds
 
 
 def _inside(atlas: Atlas, regime: Regime) -> Vector:

@@ -16,7 +16,8 @@ from lossflow.diagrams.polynomial import names_of
 from lossflow.dynamics import AbstractDynamics, GradientFlow
 from lossflow.errors import InvalidInput, NotSpoken, nearest
 from lossflow.expansion.borel import BorelPade
-from lossflow.expansion.leading import Leading, chosen_regime, leading_series
+from lossflow.expansion.leading import Leading, chosen_regime, leading_series, recurrent_series
+from lossflow.expansion.leading_recurrences import ring_scale, ring_values
 from lossflow.expansion.random_sizes import mean_over_sizes
 from lossflow.expansion.regimes import OBSERVED
 from lossflow.expansion.resummation import Resummation, Resummed, Taylor
@@ -69,15 +70,14 @@ class Series(AbstractMethod):
         sizes = _diagram_sizes(problem, self.sizes)
         values, uncertainty, details, statuses = {}, {}, {}, {}
         for name in problem.diagram_observables():
-            series = expand(problem, self.order, observable=name)
-            exact = _evaluated(series, sizes, problem.random_sizes())
+            exact, assumptions = _derivatives(problem, name, self.order, sizes)
             result = self.resummation.sum([y / factorial(s) for s, y in enumerate(exact)], times)
             values[name], uncertainty[name] = result.values, result.uncertainty
             statuses[name] = _worst(result, times)
             details[name] = {
                 "derivatives": np.array([float(y) for y in exact]),
                 "derivatives_exact": tuple(map(str, exact)),
-                "assumptions": series.assumptions,
+                "assumptions": assumptions,
                 "terms": result.terms,
             }
         return Trajectory(
@@ -173,8 +173,11 @@ class Limit(AbstractMethod):
         known = leading_series(problem, regime, series, sizes)
         if closed is not None and closed.leading is not None:
             known = known._replace(leading=closed.leading[: series.order + 1])
+        order = series.order
         if closed is None:
-            found = self.resummation.sum(known.leading, times)
+            longer = recurrent_series(problem, regime.name, sizes)
+            order = order if longer is None else len(longer) - 1
+            found = self.resummation.sum(known.leading if longer is None else longer, times)
             values, error, status = found.values, found.uncertainty, _worst(found, times)
         else:
             values, error, status = closed.values, closed.error, closed.status
@@ -192,7 +195,7 @@ class Limit(AbstractMethod):
                 "depth": depth,
                 "neglected": neglected,
                 "formula": "" if closed is None else closed.formula,
-                "order": series.order,
+                "order": order,
                 "assumptions": series.assumptions,
                 **({} if closed is None else closed.details),
             },
@@ -257,6 +260,17 @@ def _diagram_sizes(problem: AbstractProblem, sizes: Mapping[str, float]) -> Size
         # a random size is at least 0 and at most d: any number will do here
         polynomial.require({name: given.get(name, 1) for name in needed if name in given or name in random})
     return given
+
+
+def _derivatives(
+    problem: AbstractProblem, observable: str, order: int, sizes: SizeMap
+) -> tuple[tuple[Fraction, ...], tuple[str, ...]]:
+    """(Y_0, ..., Y_order) of an observable at these sizes, and what the series assumes of them."""
+    scale = ring_scale(problem)
+    if scale is not None and observable == "loss":  # without the polynomials, which have 10^5 terms at order 40
+        return ring_values(scale, order, *(Fraction(sizes[name]) for name in ("p", "H", "sigma2"))), ()
+    series = expand(problem, order, observable=observable)
+    return _evaluated(series, sizes, problem.random_sizes()), series.assumptions
 
 
 def _evaluated(series: LossSeries, sizes: Mapping[str, float], random: Mapping[str, Fraction]) -> tuple[Fraction, ...]:

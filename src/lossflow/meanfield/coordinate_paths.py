@@ -31,9 +31,13 @@ NEWTON = 60
 
 
 class Paths:
-    """beta* and standard variables on paths, in strata with exact weights; second moments within each stratum are exact."""
+    """beta* and standard variables on paths, in strata with exact weights; second moments within each stratum are exact.
 
-    def __init__(self, process: CoordinateProcess, paths: int, seed: int, run: int) -> None:
+    turn: an orthogonal matrix; innovation k is row k of it times variables that take the low-discrepancy points in their order.
+    Any one leaves the law of the innovations what it is. See `principal`.
+    """
+
+    def __init__(self, process: CoordinateProcess, paths: int, seed: int, run: int, turn: Array | None = None) -> None:
         strata = process.strata()
         share = max(8, paths // len(strata))
         self.bases: list[Basis] = []
@@ -52,9 +56,13 @@ class Paths:
             self.points.append(points)
         self.star, self.weights = np.concatenate(star), np.concatenate(weights)
         self.count = len(self.star)
+        self.turned = [] if turn is None else list(turn @ np.array([self._fresh() for _ in turn]))[::-1]
 
     def innovation(self) -> Array:
         """A new standard variable on all paths, uncorrelated with all before in every stratum."""
+        return self.turned.pop() if self.turned else self._fresh()
+
+    def _fresh(self) -> Array:
         return np.concatenate([b.whiten(p.normal("field")) for b, p in zip(self.bases, self.points, strict=True)])
 
 
@@ -146,6 +154,10 @@ class Field:
             found = found + math.sqrt(left) * self.fresh
         return found
 
+    def principal(self) -> Array:
+        """The orthogonal matrix that leads from directions of W, those of the largest variance first, to innovations."""
+        return np.linalg.svd(self.factor[: self.count], full_matrices=True)[2].T
+
     def keep(self, coefficients: Array, variance: float) -> None:
         """The row is solved."""
         v, left = coefficients[:-1], float(coefficients[-1])
@@ -161,10 +173,12 @@ class Field:
 class Pass:
     """One solution on one grid with one set of random numbers."""
 
-    def __init__(self, process: CoordinateProcess, rows: Rows, paths: int, seed: int, run: int) -> None:
+    def __init__(
+        self, process: CoordinateProcess, rows: Rows, paths: int, seed: int, run: int, turn: Array | None = None
+    ) -> None:
         self.process, self.rows = process, rows
         self.inverse_delta = 1 / process.delta
-        self.paths = Paths(process, paths, seed, run)
+        self.paths = Paths(process, paths, seed, run, turn)
         self.link = Link(process)
         size, count = len(rows.times), self.paths.count
         self.size, self.k = size, 0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-FORMAT = 1  # of the checkpoint and of the numbers that lead to it; raised when either changes
+FORMAT = 2  # of the checkpoint and of the numbers that lead to it; raised when either changes
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,7 +37,7 @@ class MeanField(AbstractMethod):
     paths: of the process, per randomization, >= 16; powers of two sample best. resolution: >= 4, steps of the finest grid of a
     flow, about; None chooses it from the stability bound and the last time. randomizations: >= 4, independent solves with
     random numbers of their own, averaged. dimension: of matrix processes (`QuadraticNetwork`, None: 120), which take a
-    probe of the response for every 1024 paths and follow `GradientDescent` alone; None for all others. seed: >= 0.
+    probe of the response for every 1024 paths and follow `GradientFlow` and `GradientDescent`; None for all others. seed: >= 0.
 
     Values are scalars for one column of weights and carry matrices (m, m) or (m, m*) behind the time for several; see the
     problem's docstring. The uncertainty is one standard error of the total error: the scatter of the randomizations, the

@@ -23,21 +23,26 @@ CHUNK = 128  # paths that share a pass: their rows stay in the cache of a core
 
 
 class Tangents:
-    """Exact tangents of the first `paths` paths. Time K^3 m^3 paths/3 operations, memory K m^2 paths numbers."""
+    """Exact tangents of `chosen` of the `paths` paths, others at each step. Time K^3 m^3 chosen/3, memory K m^2 paths numbers.
 
-    def __init__(self, paths: int, steps: int, columns: int) -> None:
-        self.paths = paths
+    Consecutive rows take consecutive stretches of the paths, so that their errors are independent and most of them averages
+    out in time: with the same paths in all rows the errors of the norm after 264 steps of a flow are twice as large.
+    """
+
+    def __init__(self, chosen: int, paths: int, steps: int, columns: int) -> None:
+        self.chosen, self.stretches = chosen, paths // chosen
         self._slopes = np.empty((steps, columns, columns, paths))
 
     def row(self, k: int, response: Array, slope: Array) -> Array:
         """E[slope J(k, l)], l < k, shape (m, k m), from R(0..k, 0..k-1) and `slope`, shape (m, m, all paths)."""
-        m = len(slope)
+        m, first = len(slope), k % self.stretches * self.chosen
         kernel = np.ascontiguousarray(-response[: (k + 1) * m, : k * m].T)
-        return substitution(kernel, self._slopes[:k], np.ascontiguousarray(slope[..., : self.paths]))
+        slopes, start = (np.ascontiguousarray(D[..., first : first + self.chosen]) for D in (self._slopes[:k], slope))
+        return substitution(kernel, slopes, start)
 
     def keep(self, k: int, slope: Array) -> None:
         """Note D(k) = g_k grad ell_k/delta, shape (m, m, all paths)."""
-        self._slopes[k] = slope[..., : self.paths]
+        self._slopes[k] = slope
 
 
 class Probes:

@@ -89,7 +89,7 @@ class RowPass:
         self.conditioning = Conditioning((count + 1) * model.columns)
         self.pushes = np.empty((count * model.columns, plan.paths))  # L_k/delta
         self.response: Tangents | Probes = (
-            Tangents(plan.tangents, count, model.columns)
+            Tangents(plan.tangents, plan.paths, count, model.columns)
             if plan.tangents
             else Probes(plan.paths, count, model.columns, self.points)
         )

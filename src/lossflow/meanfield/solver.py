@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 WORK = 1e10  # multiply-adds of one pass that exact tangents may take: a second or two
 LEAST = 1024  # paths with exact tangents, below which their average is biased and probes are the better choice
+PATIENT = 3.0  # times that work for `LEAST` paths of a deterministic dynamics, where probes scatter five times as much
 
 
 def solve_row(
@@ -101,10 +102,10 @@ def plan_for(process: RowProcess, dynamics: AbstractDynamics, steps: int, paths:
     """
     affordable = WORK / ((steps * process.model.columns) ** 3 / 6)
     least = min(LEAST, paths // 2)
-    if affordable < least:
+    deterministic = isinstance(dynamics, GradientFlow | GradientDescent)
+    if affordable * (PATIENT if deterministic else 1.0) < least:
         return Plan(paths, 0)
-    if isinstance(dynamics, GradientFlow | GradientDescent):
-        affordable = max(affordable / 10, least)
+    affordable = max(affordable / 10 if deterministic else affordable, least)
     return Plan(paths, paths if affordable >= paths else 2 ** int(math.log2(affordable)))
 
 
@@ -114,11 +115,11 @@ def bytes_of(process: RowProcess, dynamics: AbstractDynamics, steps: int, plan: 
     rows = steps * m  # pushes
     rows += 2 * steps * m if noisy else 64  # innovations, while they are copied to a larger place
     rows += steps if isinstance(dynamics, StochasticGradientFlow) else 0
-    rows += 0 if plan.tangents else 3 * steps * m
+    rows += steps * m * m + 64 if plan.tangents else 3 * steps * m
     rows += 4 * steps if process.penalty is not None else 0
     rows += 2 * sum(spread(process, dynamics, steps))
     kernels = 5 * (steps * m) ** 2
-    return 8.0 * (plan.paths * (rows + 40 * m * m) + plan.tangents * steps * m * m + kernels)
+    return 8.0 * (plan.paths * (rows + 40 * m * m) + kernels)
 
 
 def _all_passes(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from lossflow.description import Description, SizeMap, Vanishing
 from lossflow.diagrams.polynomial import DiagramPolynomial
@@ -15,6 +16,12 @@ from lossflow.problems.coordinate import CoordinateProcess
 from lossflow.problems.gaussian_data import ModelDiagrams, derived_sizes, diagonal_diagrams
 from lossflow.problems.priors import AbstractPrior
 from lossflow.problems.row import decay
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
 
 
 class AbstractInit(Description):
@@ -217,8 +224,12 @@ class DiagonalLinear(AbstractProblem):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """ "diagrams" and "process" for every start that has weights, that is all but the vanishing and the infinite one."""
-        return ("diagrams", "process") if self._starts else ()
+        """ "diagrams" and "process" for every start that has weights, that is all but the vanishing and the infinite one;
+        "sample" where samples are finitely many, too.
+        """
+        if not self._starts:
+            return ()
+        return ("diagrams", "process", "sample") if self.delta < math.inf else ("diagrams", "process")
 
     @property
     def _starts(self) -> bool:
@@ -226,11 +237,20 @@ class DiagonalLinear(AbstractProblem):
 
     def as_process(self) -> CoordinateProcess:
         """The process of one coordinate."""
+        return self._process("process")
+
+    def _process(self, language: str) -> CoordinateProcess:
         if not self._starts:
-            raise self.silence("process", f"{self.init!r} is a limit of starts, with end states and no dynamics")
+            raise self.silence(language, f"{self.init!r} is a limit of starts, with end states and no dynamics")
         return CoordinateProcess(
             self.delta, self.prior, self.noise_variance, self.init.weights, decay(self.weight_decay)
         )
+
+    def as_sample(self, sizes: Mapping[str, float], run: int, seed: int) -> dict[str, Array]:
+        """u, v, beta_star (d,), X (n, d), y (n,) of run `run`; sizes: {"d": ...}. See `CoordinateProcess.sample`."""
+        if self._starts and self.delta == math.inf:
+            raise self.silence("sample", "delta = inf is the population problem, which has no training samples")
+        return self._process("sample").sample(sizes, run, seed)
 
     def as_diagrams(self) -> DiagramPolynomial:
         """The training loss, in the sizes d, n = delta d and, for a mixture, the numbers d0, d1, ... of its components."""

@@ -158,7 +158,7 @@ class LinearModel(AbstractRowModel):
     def __init__(self, loss: AbstractLoss, labels: AbstractLabels) -> None:
         self.sample_loss, self.label_law = loss, labels
         self.noise_columns = labels.noise_columns
-        self.lipschitz = loss.lipschitz
+        self.lipschitz, self.smooth = loss.lipschitz, loss.smooth
         self.odd = loss.symmetry is not None and loss.symmetry == labels.symmetry
 
     def labels(self, teacher: Array, noise: Array) -> Array:

@@ -29,13 +29,15 @@ class AbstractLoss(Description):
     labels: the kinds of labels it takes, among "real", "squared" and "binary" (y = +-1; then wrong signs of r are errors).
     lipschitz: an upper bound of |curvature| over all r and y; inf if there is none or none is known.
     symmetry: "odd" if rho(-r, -y) = rho(r, y), "even" if rho(-r, y) = rho(r, y), None if neither is known.
-    of_residual: whether rho depends on r - y alone.
+    of_residual: whether rho depends on r - y alone. smooth: whether the curvature is continuous; where it jumps, flows at finite
+    size are followed by steps that are halved.
     docs/theory/mean_field.md section 4 [NI26v2].
     """
 
     labels: ClassVar[tuple[str, ...]] = ("real", "squared", "binary")
     symmetry: ClassVar[Symmetry | None] = None
     of_residual: ClassVar[bool] = False
+    smooth: ClassVar[bool] = True
 
     @property
     def lipschitz(self) -> float:
@@ -106,6 +108,7 @@ class Huber(AbstractLoss):
 
     symmetry = "odd"
     of_residual = True
+    smooth = False
 
     def check(self) -> None:
         _require_positive(self, "width", "beyond any residual it is Square()")

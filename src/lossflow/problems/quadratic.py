@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lossflow.description import SizeMap, Vanishing
 from lossflow.diagrams.polynomial import DiagramPolynomial
@@ -13,6 +14,12 @@ from lossflow.problem import AbstractProblem
 from lossflow.problems.gaussian_data import ModelDiagrams, derived_sizes, quadratic_diagrams
 from lossflow.problems.matrix import MatrixProcess
 from lossflow.problems.row import decay
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,12 +49,12 @@ class QuadraticNetwork(AbstractProblem):
     X_k: GOE, E X_ij X_kl = (delta_ik delta_jl + delta_il delta_jk)/d, or (x x^T - 1)/sqrt(d) to leading order. The teacher is
     Z* = (1/m*) sum of m* projectors w* w*^T, w* ~ N(0, 1_d), so Tr Z*/d = 1; the noise xi_k ~ N(0, 1).
 
-    alpha: n/d^2 > 0; inf: the population flow dW/dt = 2 (Z* - weight_decay - Z) W, in which the noise drops out. (At finite d the
-    end states of n samples are nearest to those at alpha = n/(d(d+1)), see `finite_size_alpha`.)
+    alpha: n/d^2 > 0, at finite d n = round(alpha d^2); inf: the population flow dW/dt = 2 (Z* - weight_decay - Z) W, in which
+    the noise drops out. (The end states of n samples are nearest to the theory at alpha = n/(d(d+1)), see `finite_size_alpha`.)
     kappa: m/d > 0. kappa_star: m*/d > 0. noise_variance: >= 0. weight_decay: lambda >= 0, the force -2 lambda W; "0+": the limit
     lambda -> 0 after t -> inf. init_variance: gamma > 0, W_ij(0) ~ N(0, gamma/m), so Tr Z(0)/d = gamma.
     Observables: `loss` (noise included, penalty left out), `mse` = |Z - Z*|^2/d,
-    `in_sample_error` = 1/(4n) sum (Tr X_k (Z - Z*))^2, `rank` of Z over d.
+    `in_sample_error` = 1/(4n) sum (Tr X_k (Z - Z*))^2, over time `overlap` = Tr Z Z*/(|Z| |Z*|), at the end `rank` of Z over d.
     Raises `InvalidInput` for a value out of range.
     docs/theory/quadratic.md section 1 [MBB26v2].
     """
@@ -76,7 +83,8 @@ class QuadraticNetwork(AbstractProblem):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        return ("diagrams", "process", "spectrum") if self.weight_decay else ("diagrams", "process")
+        """All four; without weight decay no spectrum."""
+        return ("diagrams", "process", "spectrum", "sample") if self.weight_decay else ("diagrams", "process", "sample")
 
     def as_diagrams(self) -> DiagramPolynomial:
         """The training loss, in the sizes d, n = alpha d^2, m = kappa d, m_star = kappa_star d; X_k from the GOE."""
@@ -102,6 +110,10 @@ class QuadraticNetwork(AbstractProblem):
         return MatrixProcess(
             self.alpha, self.kappa, self.kappa_star, self.noise_variance, decay(self.weight_decay), self.init_variance
         )
+
+    def as_sample(self, sizes: Mapping[str, float], run: int, seed: int) -> dict[str, Array]:
+        """W (d, m), teacher (d, d), X (n, d(d+1)/2), y (n,) of run `run`; sizes: {"d": ...}. See `MatrixProcess.sample`."""
+        return self.as_process().sample(sizes, run, seed)
 
     def as_spectrum(self) -> Spectrum:
         """The spectral problem of the end state. Raises `NotSpoken` at weight_decay = 0, where the start is remembered."""

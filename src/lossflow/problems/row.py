@@ -32,6 +32,7 @@ class AbstractRowModel(ABC):
     columns: m, the columns of theta; teacher_columns: m*, those of theta*. noise_columns: how many uniform variables on (0, 1)
     a label takes besides r*. lipschitz: an upper bound of the operator norm of d ell/dr over all r and y, inf if there is none.
     odd: whether rho(-r, y(-r*, z)) = rho(r, y(r*, z)) in law, so that half of the space of r* is enough.
+    smooth: whether d ell/dr is continuous.
     """
 
     columns: int
@@ -39,6 +40,7 @@ class AbstractRowModel(ABC):
     noise_columns: int
     lipschitz: float
     odd: bool
+    smooth: bool = True
 
     @abstractmethod
     def labels(self, teacher: Array, noise: Array) -> Array:

@@ -13,6 +13,8 @@ from lossflow.dynamics import AbstractDynamics, GradientFlow
 from lossflow.errors import InvalidInput
 from lossflow.method import AbstractMethod
 from lossflow.problem import AbstractProblem
+from lossflow.problems.coordinate import CoordinateProcess
+from lossflow.problems.matrix import MatrixProcess
 from lossflow.problems.row import RowProcess
 from lossflow.simulate.design import Design
 from lossflow.simulate.ensemble import Ensemble, run_ensemble
@@ -88,6 +90,18 @@ class Simulation(AbstractMethod):
             from lossflow.simulate.row_ensemble import solve_rows
 
             return solve_rows(self, problem, process, times, dynamics)
+        if isinstance(process, CoordinateProcess):
+            if self.backend != "numpy":
+                raise InvalidInput(
+                    f'backend="jax" is for losses given by diagrams, got {problem!r}: leave backend="numpy"'
+                )
+            from lossflow.simulate.diagonal_ensemble import solve_coordinates
+
+            return solve_coordinates(self, problem, process, times, dynamics)
+        if isinstance(process, MatrixProcess):
+            from lossflow.simulate.quadratic_ensemble import solve_matrices
+
+            return solve_matrices(self, problem, process, times, dynamics)
         if self.design is not None:
             raise InvalidInput(
                 f"a design takes the place of Gaussian data in models linear in them; {problem!r} is none: leave design=None"

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-FORMAT = 1  # of the numbers; raised when they change
+FORMAT = 2  # of the numbers; raised when they change
 KNOWN = (GradientFlow, GradientDescent, StochasticGradientFlow, PoissonSGD, SGD)
 FINEST = 6  # halvings of the first step: the error is then 1/64 of the first one and is stated
 NEGLIGIBLE = 0.3  # of the sampling error: a discretization error that is not worth another halving
@@ -60,7 +60,7 @@ def solve_rows(
         raise InvalidInput(f"Simulation of models of data knows {names}; got {dynamics!r}")
     d = require_dimension(method.sizes, process.model.columns + process.model.teacher_columns)
     order = np.argsort(times)
-    require_dynamics(dynamics, times[order])
+    require_dynamics(process, dynamics, times[order])
     X = None if method.design is None else method.design.require(d, process.delta)
     n = process.samples(d) if X is None else len(X)
     per_run = 8.0 * n * d * (1.5 if X is None else 0.5)
@@ -74,7 +74,7 @@ def solve_rows(
 
     checkpoint = Checkpoint("simulate", method.question_key(problem, times, dynamics, f"rows {FORMAT}"))
     at_most = int(SHARE * available_memory() / per_run)
-    if is_refined(process, dynamics):
+    if is_refined(process, dynamics, past=times.min() < 0):
         records, discretization, step = _refined(method, process, start, times[order], dynamics, checkpoint, at_most)
     else:
 

@@ -267,11 +267,20 @@ def by_refined_steps(
     return answer.record()
 
 
-def is_refined(process: RowProcess, dynamics: AbstractDynamics) -> bool:
-    """Whether the dynamics is approached by Euler steps that are halved and extrapolated."""
+def is_refined(process: RowProcess, dynamics: AbstractDynamics, past: bool = False) -> bool:
+    """Whether the dynamics is approached by Euler steps that are halved and extrapolated. past: at times < 0, too.
+
+    That is so for noise, for penalties without a force, and for losses whose curvature jumps: each jump of each sample costs a
+    scheme of high order some ten rejected steps, their number grows like d, and averages over many samples do not see it.
+    """
     if isinstance(dynamics, StochasticGradientFlow):
-        return dynamics.step is None and (dynamics.temperature > 0 or not _has_force(process))
-    return isinstance(dynamics, GradientFlow) and not _has_force(process)
+        if dynamics.step is not None:
+            return False
+        if dynamics.temperature > 0:
+            return True
+    elif not isinstance(dynamics, GradientFlow):
+        return False
+    return not _has_force(process) or (not process.model.smooth and not past)
 
 
 def carry_out(
@@ -286,12 +295,13 @@ def carry_out(
     return by_flow(run, times, tolerance, tick)
 
 
-def require_dynamics(dynamics: AbstractDynamics, times: Array) -> None:
+def require_dynamics(process: RowProcess, dynamics: AbstractDynamics, times: Array) -> None:
     """Refuse dynamics and times that have no meaning for models of data."""
     if dynamics.step is not None:
         dynamics.updates(times)
-    elif not isinstance(dynamics, GradientFlow) and times.min() < 0:
-        raise InvalidInput(f"{dynamics!r} has no past: times must be >= 0, got {times.min()!r}")
+    elif times.min() < 0 and not (isinstance(dynamics, GradientFlow) and _has_force(process)):
+        what = repr(dynamics) if _has_force(process) else f"a flow with the penalty {process.penalty!r}"
+        raise InvalidInput(f"{what} has no past: times must be >= 0, got {float(times.min())!r}")
 
 
 def _has_force(process: RowProcess) -> bool:

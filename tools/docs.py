@@ -1,0 +1,111 @@
+"""What the documentation site is made of besides the pages as they stand; `make docs` builds it. Hooks of mkdocs.
+
+Pages under docs/tutorials are run, and their pictures are those that their own blocks write. Theory notes are set from
+plain text. The reference, the gallery of figures, the bibliography, the sources of tests that the errata name, the measured
+results and the changes are made of what is in the repository. Mathematics is drawn by a copy of MathJax inside the site,
+known by its checksum, so that nothing is fetched when a page is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import docs_api
+import docs_blocks
+import docs_links
+import docs_plain
+
+ROOT = Path(__file__).resolve().parent.parent
+MATHJAX = "assets/mathjax.js"
+MATHJAX_SHA256 = "d4295dc33744836935c1399feece5159577b34c5c8ffb9f1c6324cd82e03a882"  # es5/tex-svg.js of mathjax 3.2.2
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+ran: dict[str, docs_blocks.Ran] = {}
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add what is made: pages of the reference, pictures of tutorials, MathJax."""
+    made: dict[str, str | bytes] = {
+        "reference/index.md": docs_api.index(),
+        **{f"reference/{docs_api.page(kind)}": docs_api.reference(kind) for kind in docs_api.catalog()},
+        "figures.md": docs_api.figures(),
+        "references.md": docs_api.references(),
+        "errata_tests.md": docs_api.tests(),
+        "results.md": (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8"),
+        "changes.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+        MATHJAX: mathjax(),
+    }
+    for file in list(files.documentation_pages()):
+        if file.src_uri.startswith("tutorials/"):
+            ran[file.src_uri] = tutorial(file.src_uri, file.content_string)
+            for name, content in ran[file.src_uri].pictures.items():
+                made[f"tutorials/{name}"] = content
+    File = importlib.import_module("mkdocs.structure.files").File
+    for name, content in made.items():
+        files.append(File.generated(config, name, content=content))
+    return files
+
+
+def tutorial(name: str, text: str) -> docs_blocks.Ran:
+    """Run a page. Raises the error by which mkdocs stops."""
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    try:
+        result = docs_blocks.run(f"docs/{name}", text)
+    except docs_blocks.PageError as error:
+        raise importlib.import_module("mkdocs.exceptions").PluginError(str(error)) from error
+    print(f"ran {name}: {result.seconds:.1f} s", flush=True)
+    return result
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """The text of a page after what was run, set, and linked."""
+    name = page.file.src_uri
+    if name in ran:
+        return ran[name].text
+    if name.startswith("theory/"):
+        return theory(markdown)
+    if name == "errata.md":
+        return TEST.sub(r"[`\2`](errata_tests.md#\2)", markdown)
+    return markdown.replace("](references.bib)", "](references.md)")
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Links that stand in HTML, which mkdocs leaves alone: from pages of text to pages of the site."""
+    return re.sub(r'(<a href="(?!https?:)[^"#]+)\.md(?=[#"])', r"\1.html", html)
+
+
+def on_post_build(config: Any) -> None:
+    """Raises the error by which mkdocs stops, with every link of the site that leads nowhere."""
+    broken = docs_links.broken(Path(config["site_dir"]))
+    if broken:
+        raise importlib.import_module("mkdocs.exceptions").PluginError("links that lead nowhere:\n" + "\n".join(broken))
+
+
+def theory(text: str) -> str:
+    """A note: headings for mkdocs, everything between them as HTML that Markdown leaves alone."""
+    made: list[str] = []
+
+    def heading(marks: str, title: str) -> str:
+        number = re.match(r"([\w.]+?)\.? ", title)
+        known = number and (number[1][0].isdigit() or number[1] in ("A", "B"))
+        label = f" {{ #{docs_api.anchor(number[1])} }}" if number and known else ""
+        return f"\n</div>\n\n{marks} {docs_plain.inline(title)}{label}\n\n<div class=\"note\">\n"
+
+    body = docs_plain.blocks(text, docs_plain.inline, heading)
+    made += ['<div class="note">', re.sub(r"\n{2,}(?!#|<div class=\"note\">)", "\n", body), "</div>"]
+    return "\n".join(made)
+
+
+def mathjax() -> bytes:
+    """MathJax in one file, from the installed package that carries it; its content is compared with the published one."""
+    package = importlib.metadata.distribution("sphinx-mathjax-offline")
+    path = Path(str(package.locate_file("sphinx-mathjax-offline/static/mathjax/tex-svg.js")))
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != MATHJAX_SHA256:
+        raise importlib.import_module("mkdocs.exceptions").PluginError(f"{path.name} is not that of MathJax 3.2.2")
+    return content
