@@ -24,7 +24,8 @@ import docs_plain
 ROOT = Path(__file__).resolve().parent.parent
 MATHJAX = "assets/mathjax.js"
 MATHJAX_SHA256 = "d4295dc33744836935c1399feece5159577b34c5c8ffb9f1c6324cd82e03a882"  # es5/tex-svg.js of mathjax 3.2.2
-TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+PLAIN = ("errata.md", "notation.md", "results.md")  # written like the notes
+TEST = re.compile(r"<code>tests/[\w/]+\.py::(\w+)</code>")
 ran: dict[str, docs_blocks.Ran] = {}
 
 
@@ -67,15 +68,15 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     name = page.file.src_uri
     if name in ran:
         return ran[name].text
-    if name.startswith("theory/"):
-        return theory(markdown)
-    if name == "errata.md":
-        return TEST.sub(r"[`\2`](errata_tests.md#\2)", markdown)
-    return markdown.replace("](references.bib)", "](references.md)")
+    if name.startswith("theory/") or name in PLAIN:
+        return theory(markdown.replace("](references.bib)", "](references.md)"))
+    return markdown
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
-    """Links that stand in HTML, which mkdocs leaves alone: from pages of text to pages of the site."""
+    """Links that stand in HTML, which mkdocs leaves alone: from pages of text to pages of the site, errata to their tests."""
+    if page.file.src_uri == "errata.md":
+        html = TEST.sub(r'<a href="errata_tests.html#\1"><code>\1</code></a>', html)
     return re.sub(r'(<a href="(?!https?:)[^"#]+)\.md(?=[#"])', r"\1.html", html)
 
 
@@ -94,7 +95,7 @@ def theory(text: str) -> str:
         number = re.match(r"([\w.]+?)\.? ", title)
         known = number and (number[1][0].isdigit() or number[1] in ("A", "B"))
         label = f" {{ #{docs_api.anchor(number[1])} }}" if number and known else ""
-        return f"\n</div>\n\n{marks} {docs_plain.inline(title)}{label}\n\n<div class=\"note\">\n"
+        return f'\n</div>\n\n{marks} {docs_plain.inline(title)}{label}\n\n<div class="note">\n'
 
     body = docs_plain.blocks(text, docs_plain.inline, heading)
     made += ['<div class="note">', re.sub(r"\n{2,}(?!#|<div class=\"note\">)", "\n", body), "</div>"]

@@ -19,7 +19,9 @@ from typing import Any
 from docs_plain import blocks, inline
 
 ROOT = Path(__file__).resolve().parent.parent
-CITATION = re.compile(r"(docs/theory/)?\b(\w+)\.md\b((?:,? sections? | and |, | to )[AB\d][\d.]*(?:(?:,| and| to) [AB\d][\d.]*)*)?")
+CITATION = re.compile(
+    r"(docs/theory/)?\b(\w+)\.md\b((?:,? sections? | and |, | to )[AB\d][\d.]*(?:(?:,| and| to) [AB\d][\d.]*)*)?"
+)
 KEY = re.compile(r"\[([A-Z]+\d\dv\d)\]")
 
 
@@ -49,10 +51,18 @@ def page(kind: str) -> str:
 
 def index() -> str:
     lines = ["# Reference", ""]
-    lines += ["Every public name, by kind; `lossflow list` prints the same. What holds for all of them: times are those of "]
-    lines += ["du/dt = -dL/du for the loss as written, and of du/dt = -d * d(loss + penalty)/du for models of data in d "]
-    lines += ["dimensions; arrays are float64; values are uncentered and unrounded; `uncertainty` is one standard error of the "]
-    lines += ["total error. Misuse raises `InvalidInput`, `UnknownField`, `UnknownName` or `NotSpoken`, whose message says what "]
+    lines += [
+        "Every public name, by kind; `lossflow list` prints the same. What holds for all of them: times are those of "
+    ]
+    lines += [
+        "du/dt = -dL/du for the loss as written, and of du/dt = -d * d(loss + penalty)/du for models of data in d "
+    ]
+    lines += [
+        "dimensions; arrays are float64; values are uncentered and unrounded; `uncertainty` is one standard error of the "
+    ]
+    lines += [
+        "total error. Misuse raises `InvalidInput`, `UnknownField`, `UnknownName` or `NotSpoken`, whose message says what "
+    ]
     lines += ["came, what was expected and what to do; a flow that ends is a `status`, never a silent number.", ""]
     for kind, things in catalog().items():
         lines += [f"## {kind.capitalize()}", "", "| name | |", "|---|---|"]
@@ -109,7 +119,8 @@ def _call(name: str, thing: Any) -> str:
     """The call with its types, on one line where it fits: `solve(problem: AbstractProblem, ...) -> Trajectory`."""
     if isinstance(thing, type) and not dataclasses.is_dataclass(thing):
         return name
-    signature = inspect.signature(thing)
+    # calls of descriptions are inspected by their __init__: their metaclass takes any
+    signature = inspect.signature(thing.__init__ if isinstance(thing, type) else thing)
     given = [p for p in signature.parameters.values() if p.name not in ("self", "cls")]
     returns = "" if isinstance(thing, type) or signature.return_annotation is inspect.Signature.empty else " -> "
     returns += _type(signature.return_annotation) if returns else ""
@@ -141,8 +152,8 @@ def linked(text: str, up: str = "../") -> str:
 
     def say(line: str) -> str:
         made = inline(line, note=False)
-        made = re.sub(r"<code>(?:lf\.|lossflow\.)?([A-Za-z]\w*)(\([^<]*\))?</code>", _code, made)
-        return KEY.sub(rf'[<a href="{up}references.md#\1">\1</a>]', CITATION.sub(lambda m: _theory(m, up), made))
+        made = KEY.sub(rf'[<a href="{up}references.md#\1">\1</a>]', CITATION.sub(lambda m: _theory(m, up), made))
+        return re.sub(r"<code>(?:lf\.|lossflow\.)?([A-Za-z]\w*)(\([^<]*\))?</code>", _code, made)
 
     # an argument, what is raised and the source begin lines of their own
     text = re.sub(r"\n(?=(?:Raises|Returns|docs/theory|[a-z_]\w*(?:, \w+)*: ))", "\n\n", text)
@@ -181,7 +192,7 @@ def anchor(section: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "&#124;")
+    return text.replace("|", "&#124;").replace("[", "&#91;")
 
 
 def figures() -> str:
@@ -190,7 +201,10 @@ def figures() -> str:
 
     lines = ["# Figures", ""]
     lines += ["Each compares theory and experiment, or two theories, and ends in a verdict with numbers: "]
-    lines += ["`lossflow reproduce NAME` makes the quick one in seconds to a minute, `--full` the one of the published size.", ""]
+    lines += [
+        "`lossflow reproduce NAME` makes the quick one in seconds to a minute, `--full` the one of the published size.",
+        "",
+    ]
     for name in MODULES:
         figure = find(name)
         sources = ", ".join(f"[{key}](references.md#{key})" for key in figure.sources)
@@ -206,13 +220,23 @@ def _escaped(text: str) -> str:
 def references() -> str:
     """The bibliography as a page."""
     text = (ROOT / "docs" / "references.bib").read_text(encoding="utf-8")
-    lines = ["# References", "", "Keys carry the version that was read, for numbers of equations move between versions.", ""]
+    lines = [
+        "# References",
+        "",
+        "Keys carry the version that was read, for numbers of equations move between versions.",
+        "",
+    ]
     for entry in re.finditer(r"@\w+\{(\w+),\n(.*?)\n\}", text, re.DOTALL):
         field = dict(re.findall(r"(\w+)\s*=\s*\{(.*?)\},?\s*(?=\n|$)", entry[2]))
         where = f"[arXiv:{field['eprint']}](https://arxiv.org/abs/{field['eprint']})" if "eprint" in field else ""
         where = ", ".join(filter(None, [field.get("journal", ""), where, field.get("doi", "")]))
         who = field.get("author", "").replace(" and ", ", ")
-        lines += [f"## {entry[1]} {{ #{entry[1]} }}", "", f"{who}, *{field['title']}*, {where}, {field.get('year', '')}.", ""]
+        lines += [
+            f"## {entry[1]} {{ #{entry[1]} }}",
+            "",
+            f"{who}, *{field['title']}*, {where}, {field.get('year', '')}.",
+            "",
+        ]
     return "\n".join(lines)
 
 

@@ -11,12 +11,12 @@ import html
 import re
 from collections.abc import Callable, Sequence
 
-GREEK = dict(
-    alpha="α", beta="β", gamma="γ", delta="δ", epsilon="ε", zeta="ζ", eta="η", theta="θ", kappa="κ", lam="λ",
-    lambda_="λ", mu="μ", nu="ν", xi="ξ", pi="π", rho="ρ", sigma="σ", tau="τ", phi="φ", chi="χ", psi="ψ", omega="ω",
-    Gamma="Γ", Delta="Δ", Theta="Θ", Lambda="Λ", Xi="Ξ", Pi="Π", Sigma="Σ", Phi="Φ", Psi="Ψ", Omega="Ω",
-)  # fmt: skip
-GREEK["lambda"] = GREEK.pop("lambda_")
+GREEK = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ", "eta": "η", "theta": "θ",
+    "kappa": "κ", "lambda": "λ", "lam": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "pi": "π", "rho": "ρ", "sigma": "σ",
+    "tau": "τ", "phi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω", "Gamma": "Γ", "Delta": "Δ", "Theta": "Θ",
+    "Lambda": "Λ", "Xi": "Ξ", "Pi": "Π", "Sigma": "Σ", "Phi": "Φ", "Psi": "Ψ", "Omega": "Ω",
+}  # fmt: skip
 LETTER = re.compile(rf"(?<![A-Za-z\\])({'|'.join(sorted(GREEK, key=len, reverse=True))})(?=2?(?![A-Za-z0-9]))")
 BASE = r"(?:(?<![A-Za-z0-9_])[A-Za-z](?:\d|[*'])?|[Α-Ωα-ω][*']?|[)\]|}]|(?<![A-Za-z])(?:max|min|tr|lim|prod)|[∫∑])"
 ARGUMENT = r"\{((?:[^{}]|\{[^{}]*\})*)\}"

@@ -25,21 +25,23 @@ def _():
             return mo.callout(str(error), kind="warn")
 
     def said(words):
-        return mo.md("\n\n".join(words))
+        return mo.md("\n".join(f"- {sentence}" for sentence in words))
 
     return LossflowError, QuadraticNetwork, attempt, mean_field, mo, quadratic, regimes, said, side_by_side
 
 
 @app.cell
 def _(mo):
-    mo.md("# lossflow explorer\n\nHow the loss of a large model falls: theory, and a small experiment on the same problem.")
+    mo.md(
+        "# lossflow explorer\n\nHow the loss of a large model falls: theory, and a small experiment on the same problem."
+    )
     return
 
 
 @app.cell
 def _(mo):
     page = mo.ui.tabs({"Regimes": mo.md(""), "Mean field": mo.md(""), "Quadratic networks": mo.md("")})
-    page
+    page  # noqa: B018  # pyright: ignore[reportUnusedExpression]  (what the cell shows)
     return (page,)
 
 
@@ -54,7 +56,9 @@ def _(case, mo, regimes):
     problem = regimes.CASES[case.value]
     widest, faintest = regimes.span_of(problem)
     h = mo.ui.slider(0.1, widest, 0.05, value=1.0, label="$h$, with $H = p^h$", show_value=True, debounce=True)
-    v = mo.ui.slider(faintest, 1.0, 0.05, value=-1.0, label=r"$v$, with $\sigma^2 = p^v$", show_value=True, debounce=True)
+    v = mo.ui.slider(
+        faintest, 1.0, 0.05, value=-1.0, label=r"$v$, with $\sigma^2 = p^v$", show_value=True, debounce=True
+    )
     p = mo.ui.slider(4, 64, 4, value=24, label="$p$", show_value=True, debounce=True)
     runs = mo.ui.slider(2, 16, 2, value=4, label="runs", show_value=True, debounce=True)
     return h, p, problem, runs, v

@@ -15,7 +15,7 @@ from lossflow.end_states import stationary
 from lossflow.explore.pictures import as_html, sheet
 from lossflow.meanfield.method import MeanField
 from lossflow.method import solve
-from lossflow.plot import COLORS, draw_trajectories
+from lossflow.plot import COLORS, draw_trajectories, paper_style
 from lossflow.problems.glm import GeneralizedLinear
 from lossflow.problems.labels import LinearLabels
 from lossflow.problems.losses import Square
@@ -64,7 +64,10 @@ def times_of(dynamics: AbstractDynamics) -> Array:
     return dynamics.times(INTERVALS * every, every)
 
 
-def curves(problem: GeneralizedLinear, dynamics: AbstractDynamics, d: int = 100, runs: int = 8, seed: int = 0) -> Curves:
+@paper_style()
+def curves(
+    problem: GeneralizedLinear, dynamics: AbstractDynamics, d: int = 100, runs: int = 8, seed: int = 0
+) -> Curves:
     """Theory, the mean of a few runs at dimension d, and where the flow ends."""
     times = times_of(dynamics)
     theory = solve(problem, MeanField(), times, dynamics)

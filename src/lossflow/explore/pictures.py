@@ -17,12 +17,11 @@ WIDTH, HEIGHT = 4.6, 3.4  # inches; two stand side by side on a desk, one on a p
 
 
 def sheet() -> tuple[Canvas, Axes]:
-    """An empty picture with one pair of axes."""
+    """An empty picture with one pair of axes; what draws on it does so in `paper_style`."""
     from matplotlib.figure import Figure as Canvas
 
-    with paper_style():
-        canvas = Canvas(figsize=(WIDTH, HEIGHT), layout="constrained")
-        return canvas, canvas.subplots()
+    canvas = Canvas(figsize=(WIDTH, HEIGHT), layout="constrained")
+    return canvas, canvas.subplots()
 
 
 def as_html(canvas: Canvas, name: str, words: str) -> str:

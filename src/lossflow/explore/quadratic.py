@@ -13,7 +13,7 @@ import numpy as np
 
 from lossflow.end_states import learning_curve, stationary
 from lossflow.explore.pictures import as_html, sheet
-from lossflow.plot import COLORS
+from lossflow.plot import COLORS, paper_style
 from lossflow.problems.quadratic import QuadraticNetwork, finite_size_alpha
 from lossflow.simulate.quadratic import ends
 from lossflow.spectral.spectrum import spectrum
@@ -35,6 +35,7 @@ class EndState(NamedTuple):
     words: tuple[str, ...]
 
 
+@paper_style()
 def end_state(problem: QuadraticNetwork, runs: int = 0, seed: int = 0) -> EndState:
     """The end of the flow of `problem` among those of other alpha; runs: of an experiment at d = 24, or none."""
     state = stationary(problem)
@@ -43,8 +44,8 @@ def end_state(problem: QuadraticNetwork, runs: int = 0, seed: int = 0) -> EndSta
         words.append(f"Squared error {state.values['mse']:.4g}, training loss {state.values['loss']:.4g}.")
     found = thresholds(problem)
     words.append(
-        f"Interpolation at alpha = {found.alpha_interpolation:.3f}, recovery at {found.alpha_recovery:.3f}, with vanishing weight "
-        f"decay at {found.alpha_recovery_regularized:.3f}, at best {found.alpha_bayes:.3f}."
+        f"Interpolation at alpha = {found.alpha_interpolation:.3f}, recovery at {found.alpha_recovery:.3f}, with vanishing "
+        f"weight decay at {found.alpha_recovery_regularized:.3f}, at best {found.alpha_bayes:.3f}."
     )
     experiment = ends(problem, D, runs, seed) if runs else None
     canvas, axes = sheet()
@@ -68,7 +69,9 @@ def end_state(problem: QuadraticNetwork, runs: int = 0, seed: int = 0) -> EndSta
     if experiment:
         values = experiment.eigenvalues.ravel()
         heights, edges = np.histogram(values[values > 0.02], bins=18)
-        axes.stairs(heights / (values.size * np.diff(edges)), edges, fill=True, color=COLORS[1], alpha=0.35, label="runs")
+        axes.stairs(
+            heights / (values.size * np.diff(edges)), edges, fill=True, color=COLORS[1], alpha=0.35, label="runs"
+        )
     axes.set(xlabel="eigenvalue of $Z$", ylabel="density", title="spectrum at the end", ylim=(0, None))
     if axes.get_legend_handles_labels()[0]:
         axes.legend()

@@ -6,6 +6,7 @@ The point is H = p^h, sigma2 = p^v. docs/theory/diagrams.md section 6 [YGG26v2].
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +22,7 @@ from lossflow.expansion.series import expand
 from lossflow.explore.pictures import as_html, sheet
 from lossflow.figures.pareto_polygons import draw_scalings, extent
 from lossflow.method import solve
-from lossflow.plot import COLORS, draw_trajectories
+from lossflow.plot import COLORS, draw_trajectories, paper_style
 from lossflow.problems.cp import CPDecomposition
 from lossflow.simulate.method import Simulation
 from lossflow.trajectory import Trajectory
@@ -66,6 +67,7 @@ def place(problem: CPDecomposition, h: float, v: float) -> Placement:
     return classify(problem, exponents={"p": 1, "H": round(h, 6), "sigma2": round(v, 6)})
 
 
+@paper_style()
 def scaling_map(problem: CPDecomposition, h: float, v: float) -> str:
     """Which vertex of the polygon leads, over (h, v), with the point."""
     canvas, axes = sheet()
@@ -77,6 +79,7 @@ def scaling_map(problem: CPDecomposition, h: float, v: float) -> str:
     return as_html(canvas, "map", f"Map of scalings; the point h = {h:g}, v = {v:g} lies in the regime {name}.")
 
 
+@paper_style()
 def polygon(problem: CPDecomposition, h: float, v: float) -> str:
     """The leading monomials of one Y_s, with the face that leads at the point."""
     leading = set(place(problem, h, v).regime.name.split("-"))
@@ -95,9 +98,9 @@ def polygon(problem: CPDecomposition, h: float, v: float) -> str:
         together.setdefault(xy, []).append(letter)
     for xy, letters in together.items():
         text = "=".join(letters)
-        axes.annotate(text, xy, xytext=(8, 6), textcoords="offset points", fontsize=11, fontweight="bold")
+        axes.annotate(text, xy, xytext=(-10, 8), textcoords="offset points", ha="right", fontsize=11, fontweight="bold")
     axes.set(
-        xlim=(0.4, SHOWN + 2.2),
+        xlim=(0.2, SHOWN + 2.4),
         ylim=(-0.7, SHOWN + 1.9),
         xlabel="$n$, power of $H$",
         ylabel="$s_D$, number of squares",
@@ -117,6 +120,7 @@ def about(problem: CPDecomposition, h: float, v: float) -> str:
     )
 
 
+@paper_style()
 def loss_there(problem: CPDecomposition, p: int, h: float, v: float, runs: int = 4, seed: int = 0) -> There:
     """Theory and a small simulation at the sizes that the point stands for."""
     sizes = sizes_at(p, h, v)
@@ -154,18 +158,12 @@ def _limit(problem: CPDecomposition, sizes: tuple[tuple[str, float], ...], times
 
 def _time_scale(problem: CPDecomposition, sizes: Mapping[str, float]) -> float:
     """The time in which the loss changes, from the exact slope at the start: |Y_0 / Y_1|, or that of the regime if longer."""
-    y0, y1 = (float(y) for y in expand(problem, 1).at(**_exact(sizes)))
+    y0, y1 = (float(y) for y in expand(problem, 1).at(**{name: Fraction(value) for name, value in sizes.items()}))
     by_slope = abs(y0 / y1)
     try:
         return max(by_slope, classify(problem, sizes=sizes).regime.time_scale.at(sizes))
     except LossflowError:
         return by_slope
-
-
-def _exact(sizes: Mapping[str, float]) -> dict[str, object]:
-    from fractions import Fraction
-
-    return {name: Fraction(value) for name, value in sizes.items()}
 
 
 def _first_sentence(error: LossflowError) -> str:
