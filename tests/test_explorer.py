@@ -63,6 +63,23 @@ def test_map_and_polygon_follow_the_point() -> None:
     assert "E lead." in there[1]
 
 
+def test_the_point_is_drawn_where_it_is() -> None:
+    """Against the ticks of the axes, which the drawing names by their places: the left end is h = 0, the top v = 1."""
+
+    def center(h: float, v: float) -> tuple[float, float]:
+        found = re.search(r'<circle cx="([-\d.]+)" cy="([-\d.]+)"', regimes.scaling_map(MATRIX, h, v))
+        assert found
+        return float(found[1]), float(found[2])
+
+    drawing = regimes.scaling_map(MATRIX, 0.0, 1.0)
+    corner = re.search(r'patch_2">\s*<path d="M ([\d.]+) ([\d.]+)\s*L ([\d.]+) [\d.]+\s*L [\d.]+ ([\d.]+)', drawing)
+    assert corner  # the frame of the axes: left, bottom, right, top
+    left, bottom, right, top = map(float, corner.groups())
+    assert center(0.0, 1.0) == pytest.approx((left, top), abs=0.02)
+    assert center(2.0, -3.0) == pytest.approx((right, bottom), abs=0.02)
+    assert center(1.0, -1.0) == pytest.approx(((left + right) / 2, (top + bottom) / 2), abs=0.02)
+
+
 def test_the_loss_there_is_that_of_limit_and_simulation() -> None:
     there = regimes.loss_there(MATRIX, 8, 1.0, -1.0, runs=4)
     assert shown(there.picture) == "loss"

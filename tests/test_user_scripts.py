@@ -74,6 +74,7 @@ def test_every_use_whose_names_all_exist_is_run() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default:order 6 is expected to take about:RuntimeWarning")  # u1 announces its 12 GiB
 @pytest.mark.parametrize("name", MINUTES)
 def test_a_long_use_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.expansion.known_sums import Known, known_sums
+from tests.expansion.known_sums import HELD_OUT, SEED, Known, known_sums
 
 import lossflow as lf
 from lossflow.expansion.growth import growth
@@ -20,6 +20,7 @@ from lossflow.expansion.pade import approximant
 
 REFERENCE = json.loads((Path(__file__).parent.parent / "reference" / "diagrams.json").read_text())
 METHODS: dict[str, lf.Resummation] = {"pade": lf.Pade(), "borel": lf.BorelPade(), "conformal": lf.ConformalBorel()}
+JUDGED = {"taylor": lf.Taylor(), **METHODS}
 
 
 def euler(order: int, sign: int = -1) -> list[Fraction]:
@@ -96,18 +97,22 @@ def test_an_entire_function_has_no_singularity() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
-def test_the_error_bars_of_the_battery_cover_and_are_sharp(name: str) -> None:
-    """At least 95% of the errors lie below what is reported, and at least 60% of the reports below 10% of the value."""
-    judge_battery(METHODS[name], known_sums())
+@pytest.mark.parametrize("seed", [SEED, *HELD_OUT])
+@pytest.mark.parametrize("name", JUDGED)
+def test_the_error_bars_of_the_battery_cover_and_are_sharp(name: str, seed: int) -> None:
+    """At least 95% of the errors lie below what is reported, and at least 60% of the reports below 10% of the value.
+
+    A Taylor sum has no value beyond the radius of convergence, where a third of the cases lie: 0.50 to 0.54 is what it reaches.
+    """
+    judge_battery(JUDGED[name], known_sums(seed), sharpness=0.45 if name == "taylor" else 0.6)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", JUDGED)
 def test_the_error_bars_of_a_part_of_the_battery(name: str) -> None:
-    judge_battery(METHODS[name], known_sums()[::7])
+    judge_battery(JUDGED[name], known_sums()[::7], sharpness=0.45 if name == "taylor" else 0.6)
 
 
-def judge_battery(method: lf.Resummation, cases: Sequence[Known]) -> None:
+def judge_battery(method: lf.Resummation, cases: Sequence[Known], sharpness: float = 0.6) -> None:
     covered = believed = sharp = 0
     for case in cases:
         result = lf.resum(case.coefficients, case.time, method)
@@ -119,7 +124,7 @@ def judge_battery(method: lf.Resummation, cases: Sequence[Known]) -> None:
         covered += error <= result.uncertainty[0] + 1e-11 * abs(case.value)  # what the oracles are good to
         sharp += result.uncertainty[0] <= 0.1 * abs(result.values[0])
     assert covered >= 0.95 * believed
-    assert sharp >= 0.6 * len(cases)
+    assert sharp >= sharpness * len(cases)
 
 
 def test_a_sabotaged_battery_fails() -> None:

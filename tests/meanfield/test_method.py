@@ -351,10 +351,12 @@ def test_a_long_descent_ends_at_the_stationary_point() -> None:
 
 @pytest.mark.slow
 def test_a_long_flow_ends_at_the_stationary_point() -> None:
+    """To 3e-4, which the stated error is below: 1024 of the paths carry tangents, and each step takes others."""
     found = solve(logistic(), MeanField(), [1.0, 10.0, 100.0])
+    assert found.values["norm"][-1] == pytest.approx(NORM, rel=3e-4)
     assert found.values["norm"][-1] == pytest.approx(NORM, abs=3 * found.uncertainty["norm"][-1])
     assert found.values["overlap"][-1] == pytest.approx(OVERLAP / math.sqrt(NORM), rel=3e-4)
-    assert found.uncertainty["norm"][-1] < 6e-4 * NORM
+    assert found.uncertainty["norm"][-1] < 3e-4 * NORM
 
 
 CALIBRATED: tuple[tuple[AbstractProblem, AbstractDynamics], ...] = (

@@ -23,7 +23,7 @@ from lossflow.expansion.regimes import OBSERVED
 from lossflow.expansion.resummation import Resummation, Resummed, Taylor
 from lossflow.expansion.series import LossSeries, expand
 from lossflow.expansion.solutions import matrix
-from lossflow.expansion.solutions.face import solved
+from lossflow.expansion.solutions.face import solved, widest
 from lossflow.method import AbstractMethod
 from lossflow.problem import AbstractProblem
 from lossflow.problems.cp import CPDecomposition
@@ -103,11 +103,14 @@ class Limit(AbstractMethod):
     "A-B-E" and its faces for symmetric even orders >= 4, the flow of one weight; "B", "C", "B-C" with several rates for symmetric
     odd orders), else the leading monomials of the exact Y_s, summed by `resummation` up to where its error allows.
     Where the flow of one weight is a resummed formal series (descent), it holds up to the time `details["window"]` at which rows
-    that the expansion does not see learn; the status says so, and `details["estimate"]` estimates them.
+    that the expansion does not see learn; the status says so, and `details["estimate"]`, with "estimate_error", goes on through full
+    learning (order 4: all weights, their signs averaged). Asymmetric "E-A", "C-D" and their ends "E", "D" have the leading series
+    to order 22 at order 3 (40 at order 2, 12 at order 4), by recurrence.
 
-    sizes: all sizes and variances. regime: its name, or None for the one that the sizes belong to; `details` say which
-    regime was used, how deep inside its cone the sizes lie ("depth", negative outside), the "formula" where there is one, and
-    the "neglected" part, whose size is the uncertainty: the difference of the exact series and the leading one. Where a
+    sizes: all sizes and variances. regime: its name, or None for the one that the sizes belong to, or for the largest face around
+    it that is solved, which neglects less; `details` say where the sizes were "placed", which "regime" was used, how deep inside
+    its cone they lie ("depth", negative outside), the "formula" where there is one, and the "neglected" part, whose size is the
+    uncertainty: the difference of the exact series and the leading one. Where a
     closed form blows up backward in time the status is "left_domain" with that time.
     Raises `NotSpoken` for symmetric decompositions of odd order outside the lazy regimes, where no single time scale exists, and
     for problems whose sizes are random; `InvalidInput` for a regime that the problem does not have.
@@ -163,6 +166,9 @@ class Limit(AbstractMethod):
             )
         sizes = _diagram_sizes(problem, self.sizes)
         regime, depth = chosen_regime(problem, self.regime, sizes)
+        placed = regime.name
+        if self.regime is None and (wider := widest(problem, placed)) not in (None, placed):
+            regime, depth = chosen_regime(problem, wider, sizes)
         closed = solved(problem, regime.name, sizes, times)
         if closed is None and _is_odd(problem):
             raise NotSpoken(
@@ -192,6 +198,7 @@ class Limit(AbstractMethod):
             dynamics=dynamics,
             details={
                 "regime": regime.name,
+                "placed": placed,
                 "depth": depth,
                 "neglected": neglected,
                 "formula": "" if closed is None else closed.formula,

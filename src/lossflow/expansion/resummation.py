@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 
 
+TAIL = 60  # terms beyond the last known one that are added up one by one
+
+
 class Resummed(NamedTuple):
     """The sum at each time, one standard error of it, and whether it can be believed there.
 
@@ -89,8 +92,9 @@ class Taylor(Resummation):
 
     Works for convergent and for asymptotic series (the expectation over Gaussian weights of a flow that can blow up has
     factorially growing coefficients): half of the smallest term makes an alternating sum continuous where K(t) jumps. The
-    uncertainty is that half, plus the rounding of the largest term; beyond the last coefficient it is a geometric tail, its
-    ratio extrapolated from the growth of the ratios, and no half of it is added. Zeros among the coefficients are filled
+    uncertainty is that half, plus the rounding of the largest term. Where the next term has the sign of the last one it is no
+    bound: nothing of it is added, and all of it is uncertain. Beyond the last coefficient the uncertainty is the next term of an
+    alternating series, else the sum of all terms to come down to the smallest, their ratios extrapolated from their growth. Zeros among the coefficients are filled
     from their neighbors before sizes are compared. Where the uncertainty exceeds the sum itself the value is NaN and the
     status "left_domain", with the time of the crossing.
     Raises `InvalidInput` for fewer than two coefficients, which say nothing about the error.
@@ -128,38 +132,65 @@ def _truncated(c: Array, x: Array) -> tuple[Array, Array, npt.NDArray[np.int64]]
     powers = x[None, :] ** np.arange(order + 1)[:, None]
     terms = np.vstack([c[:, None] * powers, np.zeros(x.size)])  # the term beyond the last is known in size alone
     size = _envelope(np.abs(c))[:, None] * np.abs(powers)
-    error = np.vstack([size[1:], _next_term(c, x)])  # of stopping after term k
-    stop = order - np.argmin(error[::-1], axis=0)  # the latest of equal minima
+    next_one, rest = _beyond(c, x)
+    stop = order - np.argmin(np.vstack([size[1:], next_one])[::-1], axis=0)  # the latest of equal minima
+    signs = _last_sign(terms[:-1])
+    alternating = np.all(signs[-3:-1] * signs[-2:] < 0, axis=0)  # then the first of what is left is as large as all of it
+    error = np.vstack([size[1:], np.where(alternating, next_one, rest)])  # of stopping after term k
     pick = np.arange(x.size)
-    sums = np.cumsum(terms, axis=0)[stop, pick] + terms[stop + 1, pick] / 2
+    following = terms[stop + 1, pick]
+    # half of a next term of the other sign is in the sum: as much may be wrong. One of the same sign bounds nothing from above
+    between = following * signs[stop, pick] < 0
+    sums = np.cumsum(terms, axis=0)[stop, pick] + np.where(between, following / 2, 0.0)
     rounding = np.finfo(float).eps * np.maximum.accumulate(size, axis=0)[stop, pick] * (order + 1)
-    share = np.where(stop < order, 0.5, 1.0)  # half of a known next term is in the sum: as much may be wrong
+    share = np.where(between, 0.5, 1.0)
     return sums, share * error[stop, pick] + rounding, stop + 1
 
 
-def _next_term(c: Array, x: Array) -> Array:
-    """The size of all beyond the last term: a geometric tail, its ratio extrapolated from the growth of the envelope.
+def _last_sign(terms: Array) -> Array:
+    """The sign of each term, or of the last one before it that is not zero."""
+    signs = np.sign(terms)
+    for k in range(1, len(signs)):
+        signs[k] = np.where(signs[k] == 0, signs[k - 1], signs[k])
+    return signs
+
+
+def _beyond(c: Array, x: Array) -> tuple[Array, Array]:
+    """The size of the term beyond the last one, and of all to come down to the smallest: from the growth of the envelope.
 
     Ratios r_k of factorially divergent series grow linearly in k, those of convergent ones level off: the next is
-    max(r_n, 2 r_n - r_{n-1}), and no less than the mean growth so far.
+    max(r_n, 2 r_n - r_{n-1}), and no less than the mean growth so far; those after it go on growing by r_n - r_{n-1}.
     """
     envelope = _envelope(np.abs(c))
     if envelope[-1] == 0.0:
-        return np.zeros(x.size)
+        return np.zeros(x.size), np.zeros(x.size)
     order = c.size - 1
     start = int(np.argmax(envelope > 0))
     ratios = envelope[start + 1 :] / envelope[start:-1]
     if ratios.size == 0:
-        growth = np.inf
+        growth, rise = np.inf, 0.0
     elif ratios.size == 1:
-        growth = 2 * ratios[0]  # one ratio says nothing of its own growth
+        growth, rise = 2 * ratios[0], ratios[0]  # one ratio says nothing of its own growth
     else:
         mean = (envelope[-1] / envelope[start]) ** (1 / (order - start))
-        growth = max(ratios[-1], 2 * ratios[-1] - ratios[-2], mean)
+        growth, rise = max(ratios[-1], 2 * ratios[-1] - ratios[-2], mean), max(ratios[-1] - ratios[-2], 0.0)
     y = np.abs(x)
-    factor = np.where(y > 0, growth * y, 0.0) if np.isfinite(growth) else np.where(y > 0, np.inf, 0.0)
-    tail = np.where(factor < 1, factor / np.maximum(1 - factor, 0.05), np.inf)
-    return envelope[-1] * y**order * np.where(y > 0, tail, 0.0)
+    if not np.isfinite(growth):
+        unknown = np.where(y > 0, np.inf, 0.0)
+        return unknown, unknown
+    term = envelope[-1] * y**order
+    total = np.zeros(x.size)
+    ratio = growth * y
+    first = term * ratio
+    total[ratio >= 1] = np.inf
+    for _ in range(TAIL):
+        going = ratio < 1
+        term = np.where(going, term * ratio, term)
+        total = np.where(going, total + term, total)
+        ratio = ratio + rise * y
+        if not going.any():
+            break
+    return first, total + np.where(ratio < 1, term * ratio / np.maximum(1 - ratio, 0.05), 0.0)
 
 
 def _envelope(size: Array) -> Array:

@@ -19,7 +19,7 @@ from lossflow.expansion.pade import Pade
 from lossflow.expansion.pareto import identity_front, identity_vertices
 from lossflow.expansion.regimes import Placement, classify
 from lossflow.expansion.series import expand
-from lossflow.explore.pictures import as_html, sheet
+from lossflow.explore.pictures import HEIGHT, as_html, sheet
 from lossflow.figures.pareto_polygons import draw_scalings, extent
 from lossflow.method import solve
 from lossflow.plot import COLORS, draw_trajectories, paper_style
@@ -42,6 +42,7 @@ SHOWN = 3  # the s of the polygon that is drawn
 ORDER = 3  # of the series where there is no limit: exact coefficients in about a second
 SPAN = 3.0  # times are shown up to this many time scales
 TIMES = 25
+WORDS = "Map of scalings."  # of a map that has no point yet
 
 
 class There(NamedTuple):
@@ -67,16 +68,31 @@ def place(problem: CPDecomposition, h: float, v: float) -> Placement:
     return classify(problem, exponents={"p": 1, "H": round(h, 6), "sigma2": round(v, 6)})
 
 
-@paper_style()
 def scaling_map(problem: CPDecomposition, h: float, v: float) -> str:
     """Which vertex of the polygon leads, over (h, v), with the point."""
+    name = place(problem, h, v).regime.name
+    picture, (x0, y0), (x1, y1) = _map(problem)
+    x, y = x0 + h * (x1 - x0), y0 + v * (y1 - y0)
+    center = f'cx="{x:.2f}" cy="{y:.2f}"'
+    ring, dot = f'<circle {center} r="6" fill="white" stroke="black" stroke-width="2"/>', f'<circle {center} r="2"/>'
+    point = f'<g data-h="{h:g}" data-v="{v:g}">{ring}{dot}</g>'
+    words = f"Map of scalings; the point h = {h:g}, v = {v:g} lies in the regime {name}."
+    return picture.replace("</svg>", f"{point}</svg>").replace(WORDS, words)
+
+
+@lru_cache(maxsize=8)
+@paper_style()
+def _map(problem: CPDecomposition) -> tuple[str, tuple[float, float], tuple[float, float]]:
+    """The map without the point, and where in the drawing (0, 0) and (1, 1) lie."""
     canvas, axes = sheet()
     draw_scalings(axes, problem)
-    axes.plot([h], [v], "o", color="white", mec="black", mew=1.8, ms=10, zorder=5)
-    axes.plot([h], [v], "o", color="black", ms=3, zorder=6)
     axes.set_title("the scaling point, and who leads where")
-    name = place(problem, h, v).regime.name
-    return as_html(canvas, "map", f"Map of scalings; the point h = {h:g}, v = {v:g} lies in the regime {name}.")
+    picture = as_html(canvas, "map", WORDS)
+    corners = (
+        axes.transData.transform([(0.0, 0.0), (1.0, 1.0)]) * 72 / canvas.dpi
+    )  # a drawing counts in points, from the top
+    (x0, y0), (x1, y1) = ((float(x), 72 * HEIGHT - float(y)) for x, y in corners)
+    return picture, (x0, y0), (x1, y1)
 
 
 @paper_style()

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-WORK = 1e10  # multiply-adds of one pass that exact tangents may take: a second or two
-LEAST = 1024  # paths with exact tangents, below which their average is biased and probes are the better choice
-PATIENT = 3.0  # times that work for `LEAST` paths of a deterministic dynamics, where probes scatter five times as much
+WORK = 3e10  # multiply-adds of one pass that exact tangents may take, some seconds; beyond it probes do
+USUAL = 1e9  # that they take where that buys more than `LEAST` paths: a fraction of what all the rest takes
+CALM = 0.25  # of `USUAL` for deterministic dynamics, whose tangents differ little between paths
+LEAST = 1024  # paths with exact tangents, below which their average is biased
 
 
 def solve_row(
@@ -96,17 +97,15 @@ def grid_of(process: RowProcess, dynamics: AbstractDynamics, times: Array, resol
 
 
 def plan_for(process: RowProcess, dynamics: AbstractDynamics, steps: int, paths: int) -> Plan:
-    """Exact tangents on as many paths as `WORK` allows, a power of two; probes where these would be too few.
-
-    Deterministic dynamics make do with a tenth of that work, or `LEAST` paths: their tangents differ little between paths.
-    """
-    affordable = WORK / ((steps * process.model.columns) ** 3 / 6)
+    """Exact tangents of `LEAST` paths as far as `WORK` goes, then probes, which scatter two to five times as much at equal cost;
+    of more paths, a power of two, where these are cheap. Rows take turns with the paths, so few are enough."""
+    one = (steps * process.model.columns) ** 3 / 6
     least = min(LEAST, paths // 2)
-    deterministic = isinstance(dynamics, GradientFlow | GradientDescent)
-    if affordable * (PATIENT if deterministic else 1.0) < least:
+    if one * least > WORK:
         return Plan(paths, 0)
-    affordable = max(affordable / 10 if deterministic else affordable, least)
-    return Plan(paths, paths if affordable >= paths else 2 ** int(math.log2(affordable)))
+    usual = CALM * USUAL if isinstance(dynamics, GradientFlow | GradientDescent) else USUAL
+    wanted = max(usual / one, least)
+    return Plan(paths, paths if wanted >= paths else 2 ** int(math.log2(wanted)))
 
 
 def bytes_of(process: RowProcess, dynamics: AbstractDynamics, steps: int, plan: Plan) -> float:

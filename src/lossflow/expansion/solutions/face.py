@@ -18,6 +18,7 @@ from lossflow.expansion.solutions.explicit import Explicit, explicit
 from lossflow.expansion.solutions.lazy import Lazy, lazy
 from lossflow.expansion.solutions.one_weight import Formal, OneWeight, one_weight
 from lossflow.expansion.solutions.row_maximum import row_maximum
+from lossflow.expansion.solutions.sign_average import sign_averaged
 from lossflow.problem import AbstractProblem
 from lossflow.problems.cp import CPDecomposition
 from lossflow.problems.targets import Identity, Zero
@@ -67,6 +68,22 @@ def solved(problem: AbstractProblem, regime: str, sizes: Mapping[str, float], ti
     return None if closed is None else _of_form(closed, times)
 
 
+def widest(problem: AbstractProblem, regime: str) -> str | None:
+    """The largest face that contains the one called `regime` and whose limit is solved; None where there is none."""
+    match problem:
+        case CPDecomposition(order=order, symmetric=symmetric, target=Zero()):
+            scale = Fraction(0)
+        case CPDecomposition(order=order, symmetric=symmetric, target=Identity(scale=c)):
+            scale = Fraction(c)
+        case _:
+            return None
+    if symmetric and order % 2 == 0:
+        faces = ["A-B-E" if scale else "A-B"]
+    else:
+        faces = ["B-C"] if scale else []
+    return next((face for face in faces if set(regime.split("-")) <= set(face.split("-"))), None)
+
+
 ORDER_OF_LAZY = 8  # of the Taylor coefficients that are compared with the exact series
 
 
@@ -100,7 +117,9 @@ def _of_flow(flow: OneWeight, times: Array) -> Solved:
         for name, array in (("formal", formal.values), ("ambiguity", formal.ambiguity)):
             details[name] = _spread(ahead, array)
         if flow.sign > 0:
-            details["estimate"] = _spread(ahead, _rows(flow, formal))
+            details["row_maximum"] = _spread(ahead, _rows(flow, formal))
+            estimate, doubt = _estimate(flow, times[ahead], formal, details["row_maximum"][ahead], held)
+            details["estimate"], details["estimate_error"] = _spread(ahead, estimate), _spread(ahead, doubt)
         if not held.all():
             ended.append(Status("left_domain", flow.sign * window, _why(flow, window)))
     status = COMPLETE
@@ -114,6 +133,20 @@ def _rows(flow: OneWeight, formal: Formal) -> Array:
     """Rows learn one by one, at the pace of the weights in their common field."""
     pace = np.maximum(formal.free_times, 0.0)
     return row_maximum(flow.order, flow.p, flow.H, flow.sigma2, flow.scale, pace)
+
+
+def _estimate(
+    flow: OneWeight, times: Array, formal: Formal, rows: Array, held: npt.NDArray[np.bool_]
+) -> tuple[Array, Array]:
+    """The best guess at any time, and its error: formal while that holds, then all weights with their signs averaged (order 4)."""
+    best = np.where(held, formal.values, rows)
+    doubt = np.where(held, np.hypot(formal.ambiguity, flow.constant * formal.learned), np.nan)
+    if held.all() or flow.order != 4 or not (flow.p.is_integer() and flow.H.is_integer()):
+        return best, doubt
+    found = sign_averaged(int(flow.p), int(flow.H), flow.sigma2, flow.scale, times)
+    if found is None:
+        return best, doubt
+    return np.where(held, formal.values, found.values), np.where(held, doubt, found.error)
 
 
 def _window(flow: OneWeight, reach: float) -> float:

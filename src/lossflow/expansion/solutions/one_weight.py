@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 
 NODES = 20  # Chebyshev points on each panel of q, x = unit (e^q - 1), x = -Psi
+NEWTON = 20  # steps at most, of which three or four are taken
 PANELS = 80  # of length 1 each: up to Psi = -unit e^80
 FACES = ("A-B-E", "B-E", "E-A", "E")
 
@@ -50,6 +51,13 @@ class Law(NamedTuple):
     def x(self, q: Array) -> Array:
         """x = -Psi at q."""
         return self.unit * np.expm1(q)
+
+    def at(self, x: Array) -> tuple[Array, Array]:
+        """F and G at x = -Psi >= 0, interpolated: as good as `moments`."""
+        q = np.log1p(x / self.unit)
+        panel = np.clip(q.astype(np.intp), 0, PANELS - 1)
+        weights = _weights(q - panel)
+        return _dot(weights, self.F[panel]), _dot(weights, self.G[panel])
 
 
 class Formal(NamedTuple):
@@ -206,15 +214,19 @@ class OneWeight:
         return law.x(q), 1 - self.sign * self.field * law.integral
 
     def _critical_q(self) -> float:
+        """q at which field * int F^(nu-1) = 1, by Newton's method."""
         law = weight_law(self.order)
-        ends = law.integral[:, -1]
-        panel = int(np.argmax(self.field * ends >= 1)) if self.field * ends[-1] >= 1 else PANELS - 1
-        low, high = 0.0, 1.0
-        for _ in range(60):
-            middle = 0.5 * (low + high)
-            here = float(_interpolated(law.integral[panel : panel + 1], np.array([0]), np.array([middle]))[0])
-            low, high = (middle, high) if self.field * here < 1 else (low, middle)
-        return panel + high
+        panel = min(int(np.searchsorted(self.field * law.integral[:, -1], 1)), PANELS - 1)
+        values = self.field * law.integral[panel]
+        slope = self.field * law.F[panel] ** (self.order - 1) * (law.x(panel + _nodes()) + law.unit)
+        local = float(np.interp(1.0, values, _nodes()))
+        for _ in range(NEWTON):
+            weights = _weights(np.array([local]))[0]
+            step = float((weights @ values - 1) / (weights @ slope))
+            local = min(max(local - step, 0.0), 1.0)
+            if abs(step) < 1e-15:
+                break
+        return panel + local
 
     @cached_property
     def _last(self) -> Ending:
@@ -226,10 +238,10 @@ class OneWeight:
         panel -= panel > 0 and q_c - panel < 0.25  # never a sliver, whose beginning is as critical as its end
         length = x_c - law.unit * math.expm1(panel)
         v, weight = _gauss()
-        F, _ = moments(nu, -(x_c - length * (_nodes()[:, None] * v).ravel()))
+        F, _ = law.at(x_c - length * (_nodes()[:, None] * v).ravel())
         slope = self.field * (F ** (nu - 1)).reshape(NODES, v.size) @ weight  # J / (x_c - x)
         power = (nu - 2) / nu
-        inner = np.array([_interpolated(slope[None, :], np.zeros(v.size, np.intp), w * v**nu) for w in _nodes()])
+        inner = (_weights((_nodes()[:, None] * v**nu).ravel()) @ slope).reshape(NODES, v.size)
         pace = inner**power @ (weight * nu * v ** (2 * nu - 3))  # (time left) / (x_c - x)^(1 + power)
         return Ending(panel, x_c, length, slope, pace)
 
@@ -253,46 +265,59 @@ class OneWeight:
                 f"t = {elapsed.max() / self.clock:.3g} is beyond all scales of the flow; ask for nearer times"
             )
         panel = np.clip(np.searchsorted(ends, elapsed, side="right") - 1, 0, ends.size - 2)
-        x = np.empty(elapsed.shape)
-        J = np.empty(elapsed.shape)
-        critical = self.critical_x is not None
-        ordinary = panel < (self._last.panel if critical else PANELS)
-        if ordinary.any():
-            x[ordinary], J[ordinary] = self._on_panels(elapsed[ordinary], panel[ordinary])
-        if not ordinary.all():
-            x[~ordinary], J[~ordinary] = self._near_the_end(ends[-1] - elapsed[~ordinary])
-        F, G = moments(self.order, -x)
+        F, G, J = np.empty((3, *elapsed.shape))
+        ordinary = panel < (self._last.panel if self.critical_x is not None else PANELS)
+        for chosen, found in (
+            (ordinary, self._on_panels(elapsed[ordinary], panel[ordinary])),
+            (~ordinary, self._near_the_end(ends[-1] - elapsed[~ordinary])),
+        ):
+            F[chosen], G[chosen], J[chosen] = found
         return F, G, J
 
-    def _on_panels(self, elapsed: Array, panel: npt.NDArray[np.intp]) -> tuple[Array, Array]:
+    def _on_panels(self, elapsed: Array, panel: npt.NDArray[np.intp]) -> tuple[Array, Array, Array]:
+        if not elapsed.size:
+            return elapsed, elapsed, elapsed
         law, nu = weight_law(self.order), self.order
         x, J = self._panels
         pace = np.maximum(J, 0.0) ** ((nu - 2) / nu) * (x + law.unit)
         passed = pace @ _integration().T
         target = elapsed - self._elapsed[panel]
-        local = np.clip(target / passed[panel, -1], 0.0, 1.0)
-        for _ in range(30):
-            error = _interpolated(passed, panel, local) - target
-            step = error / _interpolated(pace, panel, local)
+        at_nodes = (self._elapsed[: passed.shape[0], None] + passed[: self._elapsed.size])[:, :-1].ravel()
+        places = (np.arange(passed.shape[0])[: self._elapsed.size, None] + _nodes()[None, :-1]).ravel()
+        local = np.clip(np.interp(elapsed, at_nodes, places) - panel, 0.0, 1.0)
+        weights = _weights(local)
+        passed, pace = passed[panel], pace[panel]
+        for _ in range(NEWTON):
+            error = _dot(weights, passed) - target
+            step = error / _dot(weights, pace)
             local = np.clip(local - step, 0.0, 1.0)
-            if np.abs(step).max() < 1e-14:
+            weights = _weights(local)
+            if np.abs(step).max() < 1e-8:  # the next one would be its square
                 break
-        return law.x(panel + local), _interpolated(J, panel, local)
+        return _dot(weights, law.F[panel]), _dot(weights, law.G[panel]), _dot(weights, J[panel])
 
-    def _near_the_end(self, left: Array) -> tuple[Array, Array]:
-        """x and J at a scaled time before the blow-up: left is the time to it."""
-        end = self._last
-        power = 1 + (self.order - 2) / self.order
-        first = np.zeros(left.shape, np.intp)
-        W = np.ones(left.shape)
-        for _ in range(100):
-            updated = np.minimum((left / _interpolated(end.pace[None, :], first, W)) ** (1 / power) / end.length, 1.0)
-            change = np.abs(updated - W).max()
-            W = updated
-            if change < 1e-15:
+    def _near_the_end(self, left: Array) -> tuple[Array, Array, Array]:
+        """F, G and J at a scaled time before the blow-up: left is the time to it.
+
+        left = (x_c - x)^power pace, solved for the logarithm of W, so that relative accuracy lasts to the end.
+        """
+        if not left.size:
+            return left, left, left
+        end, power = self._last, 1 + (self.order - 2) / self.order
+        steep = _differentiation() @ end.pace
+        target = left ** (1 / power) / end.length
+        W = np.interp(target, _nodes() * end.pace ** (1 / power), _nodes())
+        W = np.maximum(W, target / end.pace.max() ** (1 / power) / 2)
+        for _ in range(NEWTON):
+            weights = _weights(W)
+            pace, slope = weights @ end.pace, weights @ steep
+            step = (np.log(W / target) + np.log(pace) / power) / (1 + W * slope / (power * pace))
+            W = np.clip(W * np.exp(-step), 0.0, 1.0)
+            if np.abs(step).max() < 1e-8:
                 break
         distance = W * end.length
-        return end.x - distance, distance * _interpolated(end.slope[None, :], first, W)
+        F, G = weight_law(self.order).at(end.x - distance)
+        return F, G, distance * (_weights(W) @ end.slope)
 
 
 def one_weight(order: int, regime: str, p: float, H: float, sigma2: float, scale: float) -> OneWeight | None:
@@ -366,13 +391,30 @@ def _barycentric() -> Array:
     return weights
 
 
-def _interpolated(values: Array, panel: npt.NDArray[np.intp], local: Array) -> Array:
-    """The interpolants of the rows `panel` of values at the points `local` of [0, 1]."""
+@lru_cache(maxsize=1)
+def _differentiation() -> Array:
+    """The matrix that takes values at the nodes to the derivatives of their interpolant there."""
+    nodes, weights = _nodes(), _barycentric()
+    distance = nodes[:, None] - nodes[None, :] + np.eye(NODES)
+    matrix = weights[None, :] / weights[:, None] / distance
+    np.fill_diagonal(matrix, 0.0)
+    return matrix - np.diag(matrix.sum(axis=1))
+
+
+def _weights(local: Array) -> Array:
+    """What the values at the nodes count at the points `local` of [0, 1], shape (points, NODES)."""
     distance = local[:, None] - _nodes()[None, :]
     hit = distance == 0
-    weights = _barycentric() / np.where(hit, 1.0, distance)
-    weights = np.where(hit.any(axis=1, keepdims=True), hit.astype(float), weights)
-    return np.sum(weights * values[panel], axis=1) / np.sum(weights, axis=1)
+    if hit.any():
+        distance[hit] = 1e-300  # the node itself takes all
+    weights = _barycentric() / distance
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """Row by row."""
+    return np.asarray(np.einsum("ij,ij->i", a, b), np.float64)
 
 
 __all__ = ["OneWeight", "one_weight", "quartic_threshold", "weight_law"]
