@@ -1,6 +1,7 @@
-"""What end states of diagonal networks cost: a phase diagram of 1000 points against products of 2000 x 2000 matrices, in one run.
+"""What diagonal networks cost in products of 2000 x 2000 matrices: end states of 1000 points; the mean field in time, its errors.
 
-python benchmarks/diagonal.py
+python benchmarks/diagonal.py              end states
+python benchmarks/diagonal.py dynamics     the mean field up to T = 10, grokking up to 3000; then a number: that case alone
 """
 
 from __future__ import annotations
@@ -67,11 +68,57 @@ def solve(problems: Iterable[lf.DiagonalLinear]) -> None:
         assert lf.stationary(problem).status
 
 
-def main() -> int:
-    """Print the table; 1 if a phase diagram costs more than it may."""
+def unit() -> float:
+    """Seconds of one product of 2000 x 2000 matrices."""
     A = np.random.default_rng(0).standard_normal((2000, 2000))
     product = min(seconds(lambda: A @ A) for _ in range(5))
-    print(f"one product of 2000 x 2000: {product:.3f} s")
+    print(f"one product of 2000 x 2000: {product:.3f} s", flush=True)
+    return product
+
+
+def in_time() -> dict[str, tuple[lf.DiagonalLinear, float, lf.MeanField, tuple[float, float, float]]]:
+    """Problem, last time, method; allowed: products, relative errors of mse and loss (inf: judged by a figure)."""
+
+    def network(prior: lf.AbstractPrior, kappa: float, decay: float = 0.0) -> lf.DiagonalLinear:
+        return lf.DiagonalLinear(0.5, prior, 0.01, lf.SymmetricInit(kappa**0.5), decay)
+
+    gaussian, sparse = GaussianPrior(), lf.RademacherSparse(0.1)
+    return {
+        "Gaussian, kappa 0.1": (network(gaussian, 0.1), 10.0, lf.MeanField(4096, 64), (110, 0.001, 0.005)),
+        "Gaussian, kappa 1e-3": (network(gaussian, 1e-3), 10.0, lf.MeanField(4096, 64), (110, 0.001, 0.005)),
+        "sparse, kappa 0.1": (network(sparse, 0.1), 10.0, lf.MeanField(8192, 64), (110, 0.003, 0.01)),
+        "sparse, kappa 1e-3": (network(sparse, 1e-3), 10.0, lf.MeanField(8192, 64), (110, 0.003, 0.01)),
+        "grokking": (network(sparse, 100.0, 0.01), 3000.0, lf.MeanField(), (670, np.inf, np.inf)),
+    }
+
+
+def dynamics(only: str = "") -> int:
+    """Print cost and largest stated relative error of every case; 1 if one is missed."""
+    product, missed = unit(), 0
+    for number, (name, (problem, last, method, allowed)) in enumerate(in_time().items()):
+        if only and int(only) != number:
+            continue
+        times = np.geomspace(1e-3 * last, last, 16)
+        began = time.process_time()
+        found = lf.solve(problem, method, times)
+        cost = (time.process_time() - began) / product
+        errors = [float(np.max(found.uncertainty[key] / found.values[key])) for key in ("mse", "loss")]
+        met = bool(found.status) and cost <= allowed[0] and errors[0] <= allowed[1] and errors[1] <= allowed[2]
+        missed += not met
+        print(
+            f"{name:<24}{cost:6.0f} products ({allowed[0]}), errors of mse {100 * errors[0]:.2f}% "
+            f"({100 * allowed[1]:.1f}%), of loss {100 * errors[1]:.2f}% ({100 * allowed[2]:.1f}%), {found.details['rows']} rows, "
+            f"{found.details['paths']} paths  {'met' if met else 'MISSED'}",
+            flush=True,
+        )
+    return int(missed > 0)
+
+
+def main() -> int:
+    """Print the table; 1 if a phase diagram costs more than it may."""
+    if sys.argv[1:2] == ["dynamics"]:
+        return dynamics(*sys.argv[2:3])
+    product = unit()
     missed = 0
     cases = {
         "delta-density plane, sigma 0.3, scale 0.1": plane(0.09, 0.1),

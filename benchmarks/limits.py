@@ -64,9 +64,9 @@ def closed_forms() -> dict[str, Callable[[], object]]:
         found[f"order 4, {'one matrix' if symmetric else 'four matrices'}, {regime}"] = (
             lambda s=symmetric, r=regime, c=scale: required(explicit(4, s, r, 64.0, 64.0, 0.01 * new(), c)).at(times)
         )
-    found["order 3, one matrix, lazy"] = lambda: required(
-        lazy(3, "B-C", 64, 4096, Fraction(1, 100), Fraction(1))
-    ).at(times)
+    found["order 3, one matrix, lazy"] = lambda: required(lazy(3, "B-C", 64, 4096, Fraction(1, 100), Fraction(1))).at(
+        times
+    )
     for order, sigma2 in ((4, 0.003), (4, 0.01), (6, 0.05), (8, 0.1)):
 
         def ascent(order: int = order, sigma2: float = sigma2) -> object:

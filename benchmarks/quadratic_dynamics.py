@@ -23,7 +23,9 @@ FINE = 0.01  # the step with which the response is left out
 BLIND_TIMES, BLIND = (0.01, 0.02, 0.05), (0.14, 0.28, 0.68)  # and by how much the loss is then too large
 
 
-def descended(process: MatrixProcess, samples: GoeSamples, start: np.ndarray, step: float, counts: list[int]) -> np.ndarray:
+def descended(
+    process: MatrixProcess, samples: GoeSamples, start: np.ndarray, step: float, counts: list[int]
+) -> np.ndarray:
     """(mse, loss) after `counts` updates."""
     W, found = start, []
     for k in range(counts[-1] + 1):
@@ -61,7 +63,9 @@ def main() -> int:
         print(f"pair {run}: mse {gaps[-1][:, 0].round(4)}, loss {gaps[-1][:, 1].round(4)}", flush=True)
     mean, error = np.mean(gaps, axis=0), np.std(gaps, axis=0, ddof=1) / np.sqrt(pairs)
     missed = 0
-    print(f"d = {d}, {pairs} pairs; mean field {costs[0] / pairs:.1f} s, descent {costs[1] / pairs:.1f} s of processor time each")
+    print(
+        f"d = {d}, {pairs} pairs; mean field {costs[0] / pairs:.1f} s, descent {costs[1] / pairs:.1f} s of processor time each"
+    )
     for j, t in enumerate(times):
         for k, name in enumerate(("mse", "loss")):
             sigma = abs(mean[j, k]) / error[j, k]
@@ -73,7 +77,9 @@ def main() -> int:
             )
     without, scatter = np.mean(blind, axis=0), np.std(blind, axis=0, ddof=1) / np.sqrt(pairs)
     for t, value, err, expected in zip(BLIND_TIMES, without, scatter, BLIND, strict=True):
-        print(f"t = {t:g}: without the response the loss is {100 * value:+.1f} +- {100 * err:.1f} % off ({100 * expected:g})")
+        print(
+            f"t = {t:g}: without the response the loss is {100 * value:+.1f} +- {100 * err:.1f} % off ({100 * expected:g})"
+        )
     return int(missed > 0)
 
 

@@ -55,7 +55,9 @@ def test_a_free_run() -> None:
 
 
 def test_a_run_that_has_not_learned_yet() -> None:
-    run = lf.solve(lf.CPDecomposition(order=4), lf.Simulation({"p": 8, "H": 8, "sigma2": 0.01}, runs=2), [0.0, 0.1, 0.2])
+    run = lf.solve(
+        lf.CPDecomposition(order=4), lf.Simulation({"p": 8, "H": 8, "sigma2": 0.01}, runs=2), [0.0, 0.1, 0.2]
+    )
     found = lf.diagnose(run)
     assert found["learning"] == "none"
     assert 0 <= found["learned"] < 0.1
@@ -69,7 +71,9 @@ def test_weights_of_one_s_own() -> None:
     mine = replace(run, details={**run.details, "weights": weights})
     found = lf.diagnose(mine)
     moved = [
-        math.sqrt(sum(np.sum((w[t] - w[0]) ** 2) for w in weights.values()) / sum(np.sum(w[0] ** 2) for w in weights.values()))
+        math.sqrt(
+            sum(np.sum((w[t] - w[0]) ** 2) for w in weights.values()) / sum(np.sum(w[0] ** 2) for w in weights.values())
+        )
         for t in range(3)
     ]
     assert found["feature_movement"] == pytest.approx(moved, rel=1e-12)

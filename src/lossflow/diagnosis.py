@@ -115,7 +115,9 @@ def _weights(trajectory: Trajectory, times: Array, reasons: list[str]) -> tuple[
         raise InvalidInput('details["weights"] must map names to arrays whose first axis is that of the times')
     problem, method = trajectory.problem, trajectory.method
     if not isinstance(method, Simulation) or not isinstance(trajectory.dynamics, GradientFlow):
-        reasons.append(f'{type(method).__name__} keeps no weights; add them as details["weights"] to have them looked at')
+        reasons.append(
+            f'{type(method).__name__} keeps no weights; add them as details["weights"] to have them looked at'
+        )
         return times[:0], {}
     if "diagrams" not in problem.languages or "process" in problem.languages:
         reasons.append(f"the runs of {type(problem).__name__} are not made again here")
@@ -125,7 +127,9 @@ def _weights(trajectory: Trajectory, times: Array, reasons: list[str]) -> tuple[
     program = compiled(potential, sizes)
     ahead = times[times > 0] if (times > 0).any() else times[times < 0][::-1]
     chosen = np.unique(np.linspace(0, len(ahead) - 1, AT).round().astype(int))
-    looked, states, losses = _made_again(program, problem.as_sample(sizes, 0, method.seed), ahead[chosen], method.tolerance)
+    looked, states, losses = _made_again(
+        program, problem.as_sample(sizes, 0, method.seed), ahead[chosen], method.tolerance
+    )
     recorded = _recorded(trajectory, looked)
     if recorded is not None and not np.allclose(losses, recorded, rtol=SAME_RUN, atol=1e-12):
         reasons.append("run 0, made again, is not the one that was recorded: its weights are not looked at")

@@ -1,4 +1,4 @@
-"""Descent at order 4 through full learning: the flow averaged over signs, against sums over signs and simulations from the same starts."""
+"""Descent at order 4 through full learning: the flow averaged over signs, against sums over signs and paired simulations."""
 
 from __future__ import annotations
 

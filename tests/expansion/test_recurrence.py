@@ -1,7 +1,8 @@
-"""Recurrences of leading monomials against the exact derivatives, closed forms, and one another; guesses against what made them."""
+"""Recurrences of leading monomials against exact derivatives, closed forms, and one another; guesses against their origin."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -66,9 +67,7 @@ def check_against_the_exact_series(order: int, symmetric: bool, highest: int, sc
 
 @pytest.mark.parametrize(("order", "symmetric", "highest"), REACHED)
 @pytest.mark.parametrize("scale", [Fraction(0), Fraction(1)])
-def test_leading_coefficients_equal_the_exact_ones(
-    order: int, symmetric: bool, highest: int, scale: Fraction
-) -> None:
+def test_leading_coefficients_equal_the_exact_ones(order: int, symmetric: bool, highest: int, scale: Fraction) -> None:
     """On every face with a recurrence, at every order: exact fractions on both sides. docs/theory/diagrams.md section 13."""
     check_against_the_exact_series(order, symmetric, highest, scale)
 
@@ -121,7 +120,7 @@ def test_48_orders_of_order_4_in_less_than_a_second() -> None:
     began = time.process_time()
     found = gbar_series(4, Fraction(1, 10), 48)
     assert time.process_time() - began < 1  # 0.3 s measured
-    growth = [float(b / a) / (k + 1) for k, (a, b) in enumerate(zip(found, found[1:], strict=False))]
+    growth = [float(b / a) / (k + 1) for k, (a, b) in enumerate(itertools.pairwise(found))]
     assert growth[-1] == pytest.approx(16, rel=0.1)  # the singularity of the Borel transform is at 1/16
     assert abs(growth[-1] - 16) < abs(growth[23] - 16)
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import lossflow as lf
+from lossflow.meanfield.coordinate import at_times
 from lossflow.meanfield.coordinate_paths import Pass
-from lossflow.meanfield.coordinate_schemes import Scheme, rows_of
+from lossflow.meanfield.coordinate_schemes import Grid, Scheme, rows_of
 from lossflow.problems.coordinate import CoordinateProcess
 from lossflow.problems.priors import GaussianPrior
 
@@ -67,6 +68,21 @@ def test_infinitely_many_data_decouple() -> None:
     error = kappa * (w - 1 / w) / 2 - 1
     assert found.status
     assert found.values["mse"] == pytest.approx(error**2, rel=1e-4, abs=1e-6)
+
+
+def test_where_the_coarsest_grid_has_no_solution_the_last_correction_is_the_error() -> None:
+    grid = Grid(np.full(6, 0.5), 3)
+    nodes = [grid.nodes(j) for j in range(3)]
+    levels = [np.stack([np.exp(-t) + 0.1 * 4.0**-j * t * np.ones_like(t)] * 4) for j, t in enumerate(nodes)]
+    times = np.array([0.5, 1.0, 2.0, 3.0])
+    value, error = at_times(levels, grid, times)
+    assert value == pytest.approx(np.exp(-times), rel=1e-12)
+    assert error == pytest.approx(np.zeros(4), abs=1e-12)
+    ended = [levels[0][:, :3], *levels[1:]]  # up to t = 1
+    same, larger = at_times(ended, grid, times)
+    assert np.array_equal(value, same)
+    assert larger[:2] == pytest.approx(np.zeros(2), abs=1e-12)
+    assert larger[2:] == pytest.approx(0.1 * 4.0**-2 * times[2:], rel=1e-12)  # what the finest grid was off by
 
 
 def test_the_gaussian_setting_of_the_references() -> None:

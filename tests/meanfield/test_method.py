@@ -377,7 +377,7 @@ def calibration(problem: AbstractProblem, dynamics: AbstractDynamics, names: Seq
         finer = 2 * solve(problem, MeanField(paths=64, randomizations=4), times, dynamics).details["steps"]
     else:
         times, finer = dynamics.times(30)[[10, 30]], None
-    method = MeanField(paths=20_480, randomizations=16, resolution=finer, seed=1000)
+    method = MeanField(paths=20_480, randomizations=8 if finer else 16, resolution=finer, seed=1000)
     large = solve(problem, method, times, dynamics)
     found: list[float] = []
     for seed in range(seeds):

@@ -158,6 +158,31 @@ def test_runs_that_end_early() -> None:
     assert backward.values["loss"][1] > backward.values["loss"][2] > backward.values["loss"][3]
 
 
+def test_three_roads_at_short_times() -> None:
+    """The exact series at this d, runs of the flow, and the mean field of the same teachers and starts.
+
+    Most of the scatter is that of the start, whose mean the series knows: it is regressed out.
+    """
+    times = np.array([0.002, 0.004])
+    series = lf.solve(NETWORK, lf.Series({"d": 16}, order=2), [0.0, *times])
+    experiment = lf.solve(NETWORK, lf.Simulation({"d": 16}, runs=96), [0.0, *times])
+    theory = lf.solve(NETWORK, lf.MeanField(dimension=16, randomizations=16), [0.0, *times])
+    for name, error_allowed in {"mse": 0.01, "loss": 0.02, "in_sample_error": 0.02}.items():
+        expected, truncation = series.values[name][1:], series.uncertainty[name][1:]
+        runs = experiment.details["runs"]
+        start = runs[name][:, 0] - series.values[name][0]
+        slope = (start - start.mean()) @ runs[name] / np.sum((start - start.mean()) ** 2)
+        rows = (runs[name] - np.outer(start, slope))[:, 1:]
+        error = np.hypot(rows.std(axis=0, ddof=2) / math.sqrt(96), truncation)
+        assert (np.abs(rows.mean(axis=0) - expected) <= 3.5 * error).all(), name
+        assert (error <= error_allowed * expected).all(), name
+        drop = series.values[name][0] - expected
+        assert (drop > 6 * error).all(), name  # runs that stand still would be noticed
+        pairs = theory.details["randomizations"][name] / runs[name][:16] - 1
+        assert (np.abs(pairs.mean(axis=0)) <= 3.5 * pairs.std(axis=0, ddof=1) / 4 + 1e-12).all(), name
+        assert (pairs.std(axis=0, ddof=1) / 4 < 2.5 * error_allowed).all(), name
+
+
 @pytest.mark.parametrize(
     ("simulation", "dynamics", "complaint"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -12,10 +13,11 @@ from lossflow.expansion.fan import Vector, dot
 from lossflow.expansion.leading_recurrences import bond_values, leading_recurrence
 from lossflow.expansion.pareto import Exponent
 from lossflow.expansion.regimes import Atlas, Regime, classify, survey
-from lossflow.expansion.series import LossSeries
+from lossflow.expansion.series import LossSeries, expand
 from lossflow.problem import AbstractProblem
 from lossflow.problems.cp import CPDecomposition
-from lossflow.problems.targets import Identity
+from lossflow.problems.targets import Identity, Zero
+from lossflow.trajectory import FrozenMapping
 
 
 class Leading(NamedTuple):
@@ -100,6 +102,34 @@ def recurrent_series(
 
 _ENDS = {"E": "E-A", "E-A": "E-A", "C-D": "C-D", "D": "C-D"}
 _REACH = {2: 40, 3: 22, 4: 12, 5: 8}  # orders by recurrence, which take seconds
+
+
+def exact_series(problem: AbstractProblem, order: int) -> LossSeries:
+    """`expand(problem, order)`; that of every multiple c of the identity, and of target zero, from the one of the identity.
+
+    A term of Y_s with s_D squares D, told by its power of sigma2, has s + 1 - s_D cross terms R, each with a factor c: nothing is
+    expanded twice. docs/theory/diagrams.md sections 3 and 5 [YGG26v2].
+    """
+    match problem:
+        case CPDecomposition(target=Identity(scale=scale)) if scale != 1:
+            pass
+        case CPDecomposition(target=Zero()):
+            scale = Fraction(0)
+        case _:
+            return expand(problem, order)
+    nu = problem.order
+    known = expand(replace(problem, target=Identity()), order)
+    sigma2 = known.variables.index("sigma2")
+
+    def scaled(terms: Mapping[Exponent, Fraction], s: int) -> FrozenMapping[Exponent, Fraction]:
+        found = {}
+        for e, c in terms.items():
+            squares = (2 * e[sigma2] - (nu - 2) * s) // nu - 1
+            found[e] = c * Fraction(scale) ** (s + 1 - squares)
+        return FrozenMapping({e: c for e, c in found.items() if c})
+
+    coefficients = tuple(scaled(terms, s) for s, terms in enumerate(known.coefficients))
+    return replace(known, coefficients=coefficients, constant=scaled(known.constant, 0))
 
 
 def _inside(atlas: Atlas, regime: Regime) -> Vector:

@@ -16,7 +16,7 @@ from lossflow.diagrams.polynomial import names_of
 from lossflow.dynamics import AbstractDynamics, GradientFlow
 from lossflow.errors import InvalidInput, NotSpoken, nearest
 from lossflow.expansion.borel import BorelPade
-from lossflow.expansion.leading import Leading, chosen_regime, leading_series, recurrent_series
+from lossflow.expansion.leading import Leading, chosen_regime, exact_series, leading_series, recurrent_series
 from lossflow.expansion.leading_recurrences import ring_scale, ring_values
 from lossflow.expansion.random_sizes import mean_over_sizes
 from lossflow.expansion.regimes import OBSERVED
@@ -175,7 +175,7 @@ class Limit(AbstractMethod):
                 f"{problem!r} has no limit with one time scale in the regime {regime.name!r}: at odd order the largest power "
                 f"of p misses the bulk of the loss. Methods that apply: {problem.answered_by('Limit')}."
             )
-        series = expand(problem, _leading_order(problem))
+        series = exact_series(problem, _leading_order(problem))
         known = leading_series(problem, regime, series, sizes)
         if closed is not None and closed.leading is not None:
             known = known._replace(leading=closed.leading[: series.order + 1])

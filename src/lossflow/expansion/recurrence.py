@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lossflow.expansion.pde import PDE
 
 Index = tuple[int, ...]
-Polynomial = Mapping[Index, Fraction]
+Polynomial = Mapping[Index, int | Fraction]
 Level = dict[Index, Fraction]
 
 GUESSED_STEPS = 3  # how far back, and
@@ -42,8 +42,8 @@ class Recurrence:
     """
 
     variables: tuple[str, ...]
-    terms: Mapping[Index, Polynomial]
-    start: Mapping[Index, Fraction]
+    terms: Mapping[Index, Mapping[Index, int | Fraction]]
+    start: Mapping[Index, int | Fraction]
     verified_to: int | None = None
     reach: int | None = None
 

@@ -135,7 +135,9 @@ def _truncated(c: Array, x: Array) -> tuple[Array, Array, npt.NDArray[np.int64]]
     next_one, rest = _beyond(c, x)
     stop = order - np.argmin(np.vstack([size[1:], next_one])[::-1], axis=0)  # the latest of equal minima
     signs = _last_sign(terms[:-1])
-    alternating = np.all(signs[-3:-1] * signs[-2:] < 0, axis=0)  # then the first of what is left is as large as all of it
+    alternating = np.all(
+        signs[-3:-1] * signs[-2:] < 0, axis=0
+    )  # then the first of what is left is as large as all of it
     error = np.vstack([size[1:], np.where(alternating, next_one, rest)])  # of stopping after term k
     pick = np.arange(x.size)
     following = terms[stop + 1, pick]

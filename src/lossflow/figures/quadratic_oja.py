@@ -9,10 +9,11 @@ import numpy as np
 
 from lossflow.figures.figure import Figure, Outcome, Picture, Verdict
 from lossflow.keys import generator
+from lossflow.laws.population_flow import population_flow
 from lossflow.laws.semicircle import density as semicircle
 from lossflow.laws.semicircle import quantile_above
 from lossflow.plot import COLORS, MARKERS, POINTS
-from lossflow.spectral.riccati import late_distance, late_distance_bound, oja, population_flow
+from lossflow.spectral.riccati import late_distance, late_distance_bound, oja
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -10,6 +10,12 @@ from lossflow.figures.figure import Figure
 MODULES: dict[str, str] = {
     "diagrams": "lossflow.figures.diagrams",
     "matrix": "lossflow.figures.matrix",
+    "matrix-scenarios": "lossflow.figures.matrix_scenarios",
+    "free-asym3": "lossflow.figures.free_asym3",
+    "free-sym4": "lossflow.figures.free_sym4",
+    "ntk-asym3": "lossflow.figures.ntk_asym3",
+    "quartic-ascent": "lossflow.figures.quartic_ascent",
+    "quartic-descent": "lossflow.figures.quartic_descent",
     "odd-order-fronts": "lossflow.figures.odd_order_fronts",
     "pareto-polygons": "lossflow.figures.pareto_polygons",
     "three-roads": "lossflow.figures.three_roads",
@@ -23,6 +29,11 @@ MODULES: dict[str, str] = {
     "linear-volterra": "lossflow.figures.linear_volterra",
     "online-limit": "lossflow.figures.online_limit",
     "stationary-glm": "lossflow.figures.stationary_glm",
+    "diagonal-curves": "lossflow.figures.diagonal_curves",
+    "diagonal-grokking": "lossflow.figures.diagonal_grokking",
+    "diagonal-search": "lossflow.figures.diagonal_search",
+    "diagonal-laws": "lossflow.figures.diagonal_laws",
+    "diagonal-universality": "lossflow.figures.diagonal_universality",
     "diagonal-init": "lossflow.figures.diagonal_init",
     "diagonal-double-descent": "lossflow.figures.diagonal_double_descent",
     "diagonal-tradeoff": "lossflow.figures.diagonal_tradeoff",
@@ -31,9 +42,13 @@ MODULES: dict[str, str] = {
     "quadratic-rank": "lossflow.figures.quadratic_rank",
     "quadratic-double-descent": "lossflow.figures.quadratic_double_descent",
     "quadratic-thresholds": "lossflow.figures.quadratic_thresholds",
+    "quadratic-recovery": "lossflow.figures.quadratic_recovery",
     "quadratic-oja": "lossflow.figures.quadratic_oja",
+    "quadratic-dynamics": "lossflow.figures.quadratic_dynamics",
+    "quadratic-universality": "lossflow.figures.quadratic_universality",
     "quadratic-bayes": "lossflow.figures.quadratic_bayes",
     "quadratic-branches": "lossflow.figures.quadratic_branches",
+    "cross-checks": "lossflow.figures.cross_checks",
 }
 
 

@@ -1,4 +1,4 @@
-"""Small problems of every kind: their exact series, summed in three ways, against simulation, as far as each is believed."""
+"""Small problems of every kind: their exact series, summed in four ways, against simulation, as far as each is believed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lossflow.comparison import Gap, compare
-from lossflow.expansion.borel import BorelPade
+from lossflow.expansion.borel import BorelPade, ConformalBorel
 from lossflow.expansion.method import Series
 from lossflow.expansion.pade import Pade
 from lossflow.expansion.resummation import Resummation, Taylor
@@ -44,6 +44,7 @@ SUMS: Mapping[str, tuple[Resummation, str]] = {
     "Taylor": (Taylor(), "-"),
     "Pade": (Pade(), "--"),
     "Borel-Pade": (BorelPade(), ":"),
+    "conformal Borel": (ConformalBorel(), "-."),
 }
 
 
@@ -55,7 +56,7 @@ def draw(
     runs: int,
     times: int,
 ) -> Outcome:
-    """problems: their sizes; last_times: of the simulations; sums: among "Taylor", "Pade", "Borel-Pade"; order of the series."""
+    """problems: their sizes; last_times: of the simulations; sums: keys of `SUMS`; order of the series."""
     experiments: dict[str, Trajectory] = {}
     gaps: dict[str, dict[str, Gap]] = {}
     for seed, (name, sizes) in enumerate(problems.items()):
@@ -149,13 +150,14 @@ LAST_TIMES: Mapping[str, float] = {
 FIGURE = Figure(
     name="series-vs-simulation",
     title="The exact finite-size series against simulation",
-    claim="At small finite sizes the exact power series of the mean loss, summed by Taylor, Pade or Borel-Pade, agrees with the "
-    "mean of simulated gradient flows up to the time at which its own error estimate ends it, for targets and data of all kinds.",
+    claim="At small finite sizes the exact power series of the mean loss, summed by Taylor, Pade, Borel-Pade or a conformal "
+    "map, agrees with the mean of simulated gradient flows up to the time at which its own error estimate ends it, for "
+    "targets and data of all kinds.",
     sources=("YGG26v2",),
     quick={
         "problems": SIZES,
         "last_times": LAST_TIMES,
-        "sums": ("Taylor", "Pade", "Borel-Pade"),
+        "sums": ("Taylor", "Pade", "Borel-Pade", "conformal Borel"),
         "order": 3,
         "runs": 1000,
         "times": 21,
@@ -163,7 +165,7 @@ FIGURE = Figure(
     full={
         "problems": SIZES,
         "last_times": LAST_TIMES,
-        "sums": ("Taylor", "Pade", "Borel-Pade"),
+        "sums": ("Taylor", "Pade", "Borel-Pade", "conformal Borel"),
         "order": 5,
         "runs": 20000,
         "times": 41,

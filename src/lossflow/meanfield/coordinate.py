@@ -9,7 +9,7 @@ docs/theory/diagonal.md sections 3 and 4 [NI25v2].
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ from lossflow.trajectory import COMPLETE, Status
 
 Array = npt.NDArray[np.float64]
 
-FORMAT = 1  # of the numbers; raised when they change
+FORMAT = 2  # of the numbers; raised when they change
 WORK = 1.5e9  # paths times rows^3/6 of the finest pass: ten seconds or so
 LEAST = 512  # paths that are taken in any case
 CLOSER = 1 / 3  # the error of extrapolated values in units of what the last halving changed in them
@@ -74,13 +74,11 @@ def solve_coordinate(
     memory = 8.0 * taken * (finest**2 / 2 + 10 * finest)
     require_memory(memory, f"a mean-field solution of {finest} rows with {taken} paths", "take fewer paths or rows")
     passes = _all_passes(process, grid, taken, randomizations, seed, checkpoint)
-    reached = min(
-        len(grid.nodes(0)), *((one.reached - 1) // 2**j + 1 for j, level in enumerate(passes) for one in level)
-    )
+    reached = _reached(passes)
     values, uncertainty = {}, {}
     for name in OBSERVABLES:
         levels = [
-            np.stack([one.values[name][: (reached - 1) * 2**j + 1] for one in level]) for j, level in enumerate(passes)
+            np.stack([one.values[name][:count] for one in level]) for count, level in zip(reached, passes, strict=True)
         ]
         values[name], uncertainty[name] = at_times(levels, grid, times)
     details: dict[str, Any] = {
@@ -92,12 +90,22 @@ def solve_coordinate(
         "randomizations": {name: np.stack([one.values[name] for one in passes[-1]]) for name in OBSERVABLES},
     }
     status = COMPLETE
-    if reached < len(grid.nodes(0)):
-        end = float(grid.nodes(0)[reached - 1])
-        why = next(one.reason for level in passes for one in level if one.reason)
+    nodes = grid.nodes(grid.levels - 1)
+    if reached[-1] < len(nodes):
+        end = float(nodes[reached[-1] - 1])
+        why = next(one.reason for level in reversed(passes) for one in level if one.reason)
         reason = f"a row after t = {end:.6g} could not be solved ({why}); ask for earlier times, or raise `resolution` or `paths`"
         status = Status("stopped", end, reason)
     return Answer(values, uncertainty, status, details)
+
+
+def _reached(passes: Sequence[Sequence[Found]]) -> list[int]:
+    """How many nodes of each level are used, coarsest first: those of the two finest that both have; of the coarsest no more."""
+    counts = [min(one.reached for one in level) for level in passes]
+    if len(counts) == 1:
+        return counts
+    middle = min(counts[-2], (counts[-1] - 1) // 2 + 1)
+    return [min(counts[-3], (middle - 1) // 2 + 1), middle, 2 * (middle - 1) + 1]
 
 
 def affordable(paths: int, rows: int) -> int:
@@ -156,7 +164,7 @@ def one_pass(
 def at_times(levels: list[Array], grid: Grid, times: Array) -> tuple[Array, Array]:
     """Values and uncertainties at `times`, NaN beyond the nodes.
 
-    levels: the values of each level, coarsest first, (randomizations, nodes of that level so far).
+    levels: the values of each level, coarsest first, (randomizations, nodes of that level so far); the coarsest may end early.
     """
     fine = levels[-1]
     finest = grid.nodes(grid.levels - 1)[: fine.shape[1]]
@@ -171,10 +179,13 @@ def at_times(levels: list[Array], grid: Grid, times: Array) -> tuple[Array, Arra
     runs = np.stack(
         [_between(nodes, run, x) + _smooth(nodes[::2], row, x) for run, row in zip(fine, corrections, strict=True)]
     )
-    before = (levels[-2][:, ::2] - levels[-3]) / 3
-    better, worse = fine[:, ::4] + corrections[:, ::2], levels[-2][:, ::2] + before
-    change = np.abs((better - worse).mean(axis=0))
-    discretization = np.interp(x, nodes[::4], CLOSER * without_crossings(change))
+    known = levels[-3].shape[1]
+    before = (levels[-2][:, ::2][:, :known] - levels[-3]) / 3
+    better, worse = (fine[:, ::4] + corrections[:, ::2])[:, :known], levels[-2][:, ::2][:, :known] + before
+    change = CLOSER * without_crossings(np.abs((better - worse).mean(axis=0)))
+    # where the coarsest level was not solved, the last correction itself
+    left = np.append(change, np.abs(corrections.mean(axis=0))[2 * known - 1 :])
+    discretization = np.interp(x, np.append(nodes[::4][:known], nodes[::2][2 * known - 1 :]), left)
     mean = fine.mean(axis=0)
     halved = INTERPOLATED * np.abs(_between(nodes[::2], mean[::2], nodes[1::2]) - mean[1::2])
     at_node = np.abs(place - np.rint(place)) < 1e-9

@@ -20,7 +20,7 @@ from lossflow.problems.coordinate import CoordinateProcess
 
 Array = npt.NDArray[np.float64]
 
-SPREAD = 24  # innovations that take low-discrepancy points
+SPREAD = 64  # innovations that take low-discrepancy points
 TRUNCATED = 1e-4  # of the largest singular value of the past: directions that are not conditioned on
 NEGLIGIBLE = 1e-8  # of the variance of W_k: what is left of it on the past is not new
 TOLERANCE = 1e-6  # of a row, relative to the square root of the loss, the size of what is left of the residuals
@@ -28,16 +28,13 @@ STRICTEST, LOOSEST = 1e-12, 1e-8  # of a row, relative to its own size
 SWEEPS = 80  # of a row
 DEPTH = 8  # of the acceleration
 NEWTON = 60
+SETTLED = 1e-9  # relative step of Newton's method after which, being of second order, it leaves rounding alone
 
 
 class Paths:
-    """beta* and standard variables on paths, in strata with exact weights; second moments within each stratum are exact.
+    """beta* and standard variables on paths, in strata with exact weights; second moments within each stratum are exact."""
 
-    turn: an orthogonal matrix; innovation k is row k of it times variables that take the low-discrepancy points in their order.
-    Any one leaves the law of the innovations what it is. See `principal`.
-    """
-
-    def __init__(self, process: CoordinateProcess, paths: int, seed: int, run: int, turn: Array | None = None) -> None:
+    def __init__(self, process: CoordinateProcess, paths: int, seed: int, run: int) -> None:
         strata = process.strata()
         share = max(8, paths // len(strata))
         self.bases: list[Basis] = []
@@ -56,13 +53,9 @@ class Paths:
             self.points.append(points)
         self.star, self.weights = np.concatenate(star), np.concatenate(weights)
         self.count = len(self.star)
-        self.turned = [] if turn is None else list(turn @ np.array([self._fresh() for _ in turn]))[::-1]
 
     def innovation(self) -> Array:
         """A new standard variable on all paths, uncorrelated with all before in every stratum."""
-        return self.turned.pop() if self.turned else self._fresh()
-
-    def _fresh(self) -> Array:
         return np.concatenate([b.whiten(p.normal("field")) for b, p in zip(self.bases, self.points, strict=True)])
 
 
@@ -110,7 +103,7 @@ class Link:
             grown, less = np.exp(eta + log) / 2, np.exp(-2 * eta)
             step = (eta - grown * np.expm1(-2 * eta) - goal) / (1 + grown * (1 + less))
             eta = np.maximum(eta - step, 0.0)
-            if not np.any(np.abs(step) > 1e-15 * (1e-3 + eta)):
+            if not np.any(np.abs(step) > SETTLED * (1e-3 + eta)):
                 break
         return np.copysign(eta, right - self.shift) + self.shift
 
@@ -154,10 +147,6 @@ class Field:
             found = found + math.sqrt(left) * self.fresh
         return found
 
-    def principal(self) -> Array:
-        """The orthogonal matrix that leads from directions of W, those of the largest variance first, to innovations."""
-        return np.linalg.svd(self.factor[: self.count], full_matrices=True)[2].T
-
     def keep(self, coefficients: Array, variance: float) -> None:
         """The row is solved."""
         v, left = coefficients[:-1], float(coefficients[-1])
@@ -173,12 +162,10 @@ class Field:
 class Pass:
     """One solution on one grid with one set of random numbers."""
 
-    def __init__(
-        self, process: CoordinateProcess, rows: Rows, paths: int, seed: int, run: int, turn: Array | None = None
-    ) -> None:
+    def __init__(self, process: CoordinateProcess, rows: Rows, paths: int, seed: int, run: int) -> None:
         self.process, self.rows = process, rows
         self.inverse_delta = 1 / process.delta
-        self.paths = Paths(process, paths, seed, run, turn)
+        self.paths = Paths(process, paths, seed, run)
         self.link = Link(process)
         size, count = len(rows.times), self.paths.count
         self.size, self.k = size, 0

@@ -2,8 +2,8 @@
 
     xi = 2 X^T nu,   dnu/dt = -(X beta - y)/delta,   beta = e^(-2 lambda t) (a0^2 e^xi - b0^2 e^-xi)/2
 
-The growth of (u, v) is exponential, that of xi linear, so nothing is lost at small starts. With more samples than coordinates
-X = Q R takes the place of X: the flow is that of R and Q^T y.
+The growth of (u, v) is exponential, that of xi linear, so nothing is lost at small starts. With many more samples than
+coordinates R of X = Q R takes the place of X: the flow is that of R and Q^T y.
 docs/theory/diagonal.md section 1 [NI25v2].
 """
 
@@ -24,6 +24,7 @@ from lossflow.simulate.repetition import Record, Tick
 Array = npt.NDArray[np.float64]
 Arrived = Callable[[int, Array, Array | None], None]
 
+MANY = 1.5  # n/d from which the triangle R is worth its price
 HUGE = 1e10  # of a typical weight, beyond which descent has diverged
 CLOCK = 1e-6  # of the slowest force, the speed of a clock that the explicit solver carries along with weight decay
 STIFF = 2000.0  # of the fastest rate, integrated over time: beyond, the implicit solver is faster and more accurate
@@ -53,12 +54,10 @@ class DiagonalRun:
         self.delta = self.n / self.d
         self.decay = process.weight_decay
         self.rest = 0.0  # |y|^2 outside the reach of X
-        if self.n > self.d:
-            Q, R = np.linalg.qr(X)
-            inside = Q.T @ y
-            beyond = y - Q @ inside
-            self.rest = float(beyond @ beyond)
-            X, y = R, inside
+        if self.n > MANY * self.d:
+            R = np.linalg.qr(np.column_stack([X, y]), mode="r")
+            self.rest = float(R[self.d, self.d] ** 2)
+            X, y = R[: self.d, : self.d], R[: self.d, self.d]
         self.X, self.y = X, y
         plus, minus = process.squares
         with np.errstate(divide="ignore"):

@@ -150,17 +150,18 @@ def end_by_descent(instance: Instance, time: float, step: float) -> End:
 
 
 class Ends(NamedTuple):
-    """Means over runs, their standard errors, and the eigenvalues of Z, one row for each run."""
+    """Means over runs, their standard errors, the eigenvalues of Z, one row for each run, and the values of every run."""
 
     n: int
     means: dict[str, float]
     errors: dict[str, float]
     eigenvalues: Array
+    runs: dict[str, Array]
 
 
-def ends(problem: QuadraticNetwork, d: int, runs: int, seed: int) -> Ends:
+def ends(problem: QuadraticNetwork, d: int, runs: int, seed: int, data: Literal["goe", "network"] = "goe") -> Ends:
     """`end_by_lbfgs` of runs 0, 1, ..., runs - 1 >= 1 at dimension d."""
-    found = [end_by_lbfgs(Instance(problem, d, run, seed)) for run in range(runs)]
+    found = [end_by_lbfgs(Instance(problem, d, run, seed, data)) for run in range(runs)]
     columns = {name: np.array([end.values[name] for end in found]) for name in found[0].values}
     return Ends(
         Instance(problem, d, 0, seed).n,
@@ -170,4 +171,5 @@ def ends(problem: QuadraticNetwork, d: int, runs: int, seed: int) -> Ends:
             for name, column in columns.items()
         },
         np.array([end.eigenvalues for end in found]),
+        columns,
     )

@@ -138,7 +138,7 @@ def _rows(flow: OneWeight, formal: Formal) -> Array:
 def _estimate(
     flow: OneWeight, times: Array, formal: Formal, rows: Array, held: npt.NDArray[np.bool_]
 ) -> tuple[Array, Array]:
-    """The best guess at any time, and its error: formal while that holds, then all weights with their signs averaged (order 4)."""
+    """The best guess at any time, and its error: formal while that holds, then all weights, their signs averaged (order 4)."""
     best = np.where(held, formal.values, rows)
     doubt = np.where(held, np.hypot(formal.ambiguity, flow.constant * formal.learned), np.nan)
     if held.all() or flow.order != 4 or not (flow.p.is_integer() and flow.H.is_integer()):

@@ -56,7 +56,7 @@ class Law(NamedTuple):
         """F and G at x = -Psi >= 0, interpolated: as good as `moments`."""
         q = np.log1p(x / self.unit)
         panel = np.clip(q.astype(np.intp), 0, PANELS - 1)
-        weights = _weights(q - panel)
+        weights = _weights(np.asarray(q - panel, np.float64))
         return _dot(weights, self.F[panel]), _dot(weights, self.G[panel])
 
 
@@ -265,7 +265,7 @@ class OneWeight:
                 f"t = {elapsed.max() / self.clock:.3g} is beyond all scales of the flow; ask for nearer times"
             )
         panel = np.clip(np.searchsorted(ends, elapsed, side="right") - 1, 0, ends.size - 2)
-        F, G, J = np.empty((3, *elapsed.shape))
+        F, G, J = (np.empty(elapsed.shape) for _ in range(3))
         ordinary = panel < (self._last.panel if self.critical_x is not None else PANELS)
         for chosen, found in (
             (ordinary, self._on_panels(elapsed[ordinary], panel[ordinary])),

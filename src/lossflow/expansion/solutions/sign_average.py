@@ -7,7 +7,8 @@ independent signs of the entries of u is
 
 where sum_l v_li v_lj, over the rows l != k, was replaced by its mean m - m_k for i != j. Its gradient costs p H, not p H^2, and
 keeps what the formal limit loses: the largest of the H weights of each direction i, rows of different length, competition,
-saturation, and the noise that goes on decaying. Each direction is learned when its largest weight blows up; that happens at s ~ 1/(32 log p H), invisible in all coefficients.
+saturation, and the noise that goes on decaying. Each direction is learned when its largest weight blows up, at
+s ~ 1/(32 log p H), which no coefficient of the expansion shows.
 docs/theory/odd_order_and_descent.md part B [YGG26v2].
 """
 
@@ -33,7 +34,10 @@ FOLLOWED = 6  # largest weights of each direction whose rows are followed one by
 LARGEST = 2**24  # weights of one start
 LOOKED_AT = 64  # times at which the loss is taken; others are interpolated
 TOLERANCE = 5e-4  # of the integration, relative to weights and to sigma
-OF_LOSS, OF_TARGET = 0.75, 0.002  # the error of the averaging over signs: share OF_LOSS/p of the loss, and of c^2 p/2; see tests
+OF_LOSS, OF_TARGET = (
+    0.75,
+    0.002,
+)  # the error of the averaging over signs: share OF_LOSS/p of the loss, and of c^2 p/2; see tests
 
 
 class Averaged(NamedTuple):
@@ -75,7 +79,7 @@ def sign_averaged(p: int, H: int, sigma2: float, scale: float, times: Array, see
 
 def thinned(start: Array, random: np.random.Generator) -> tuple[Array, Array]:
     """Rows of `start` that hold one of the largest weights of a direction, some of the others, and how many each stands for."""
-    H, p = start.shape
+    H = len(start)
     leading = np.unique(np.argpartition(-np.abs(start), min(FOLLOWED, H) - 1, axis=0)[:FOLLOWED])
     rest = np.setdiff1d(np.arange(H), leading)
     if rest.size <= leading.size:
