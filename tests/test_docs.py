@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -219,3 +219,18 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
         "b.html: a.html#there",
         "b.html: fetches https://x.org/i.png",
     ]
+
+
+def test_nothing_is_fetched_and_links_in_html_lead_to_pages() -> None:
+    docs, page = module("docs"), SimpleNamespace(url="reference/a.html", file=SimpleNamespace(src_uri="reference/a.md"))
+    made = docs.on_post_page(f'<script src="{docs.SHIM}"></script>', page, None)
+    assert made == '<script src="../assets/search_worker.js"></script>'
+    assert (ROOT / "docs" / "assets" / "search_worker.js").exists()
+    html = '<a href="../b.md#c">b</a> <a href="https://x.org/d.md">d</a>'
+    assert docs.on_page_content(html, page, None, None) == html.replace("b.md", "b.html")
+
+
+def test_sections_of_notes_can_be_linked() -> None:
+    made = module("docs").theory("# A note\n\nText\n\n### 2.1 On x_i\n    y = 1\n")
+    assert "\n### 2.1 On x<sub>i</sub> { #section-2-1 }\n" in made
+    assert made.count("<div") == made.count("</div>")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import zlib
 from pathlib import Path
 
@@ -141,6 +142,26 @@ def test_a_grid_reaches_into_descriptions(tmp_path: Path) -> None:
         written(tmp_path, text[0], '[grid]\ninit = [{ type = "SymmetricInit", scale = "0+" }]\n', STATIONARY)
     )
     assert whole.grid == {"init": (lf.SymmetricInit("0+"),)}
+
+
+DASK = '[executor]\ntype = "dask"\nworkers = 2\n'
+
+
+def test_without_dask_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    plan = read_survey(written(tmp_path, NETWORK, "[grid]\nalpha = [0.1]\n", STATIONARY, DASK))
+    with pytest.raises(lf.InvalidInput, match=r'pip install "lossflow\[cluster\]"'):
+        survey(plan)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_sweep_through_dask_is_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    grid = "[grid]\nalpha = { from = 0.1, to = 1, count = 20 }\n"
+    (tmp_path / "local").mkdir()
+    local = survey(read_survey(written(tmp_path / "local", NETWORK, grid, STATIONARY)))
+    assert survey(read_survey(written(tmp_path, NETWORK, grid, STATIONARY, DASK))).identical(local)
 
 
 WRONG_EXPERIMENTS = {

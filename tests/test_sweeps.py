@@ -311,8 +311,11 @@ def test_dask_processes_give_the_same(tmp_path: Path) -> None:
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        assert lf.sweep(NETWORK, grid, lf.Stationary(), executor=client.get_executor()).identical(local)
+        folder = str(tmp_path / "run")
+        assert lf.sweep(NETWORK, grid, lf.Stationary(), executor=client.get_executor(), folder=folder).identical(local)
         assert lf.sweep(logistic, curves, question, executor=client.get_executor()).identical(local_curves)
+    with xarray.open_dataset(tmp_path / "run" / "sweep.nc", engine="h5netcdf") as written:
+        np.testing.assert_array_equal(written.mse, local.mse)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ import docs_plain
 ROOT = Path(__file__).resolve().parent.parent
 MATHJAX = "assets/mathjax.js"
 MATHJAX_SHA256 = "d4295dc33744836935c1399feece5159577b34c5c8ffb9f1c6324cd82e03a882"  # es5/tex-svg.js of mathjax 3.2.2
+SHIM = "https://unpkg.com/iframe-worker/shim"  # what the theme would fetch
 PLAIN = ("errata.md", "notation.md", "results.md")  # written like the notes
 TEST = re.compile(r"<code>tests/[\w/]+\.py::(\w+)</code>")
 ran: dict[str, docs_blocks.Ran] = {}
@@ -78,6 +79,11 @@ def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
     if page.file.src_uri == "errata.md":
         html = TEST.sub(r'<a href="errata_tests.html#\1"><code>\1</code></a>', html)
     return re.sub(r'(<a href="(?!https?:)[^"#]+)\.md(?=[#"])', r"\1.html", html)
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """The search of pages opened from a folder takes its worker from the site."""
+    return output.replace(SHIM, f"{'../' * page.url.count('/')}assets/search_worker.js")
 
 
 def on_post_build(config: Any) -> None:

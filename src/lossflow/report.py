@@ -26,7 +26,15 @@ from lossflow.figures.figure import SOURCES, Extent, Figure, Outcome, Picture, V
 from lossflow.figures.registry import find
 from lossflow.progress import progress
 
-SELECTION: tuple[str, ...] = ("three-roads", "matrix", "diagrams")  # fixed and quick: about a minute on two cores
+SELECTION: tuple[str, ...] = (  # fixed and quick: each pillar once, about two minutes in all
+    "cross-checks",
+    "three-roads",
+    "matrix",
+    "diagrams",
+    "linear-volterra",
+    "diagonal-phase",
+    "quadratic-branches",
+)
 LIBRARIES = ("numpy", "scipy", "matplotlib", "python-flint")
 THUMBNAIL = 60  # dots per inch
 

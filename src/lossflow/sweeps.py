@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path
@@ -504,5 +505,15 @@ def _coordinate(values: Sequence[Any]) -> Array:
 def _write(found: Any, path: Path) -> None:
     """As netCDF with a checksum for every variable of numbers."""
     numbers = [name for name, variable in found.variables.items() if variable.dtype.kind == "f" and variable.ndim]
-    content = found.to_netcdf(engine="h5netcdf", encoding={name: {"fletcher32": True} for name in numbers})
+    with _locks_of_this_process():
+        content = found.to_netcdf(engine="h5netcdf", encoding={name: {"fletcher32": True} for name in numbers})
     write_atomically(path, bytes(content))
+
+
+def _locks_of_this_process() -> AbstractContextManager[object]:
+    """With a dask client around, xarray asks its cluster for the lock of a file, which does not know files in memory."""
+    if "dask" not in sys.modules:
+        return nullcontext()
+    import dask  # pyright: ignore[reportMissingImports]
+
+    return dask.config.set(scheduler="synchronous")

@@ -205,7 +205,7 @@ CASES: dict[str, Case] = {
         learned=("u", "v"),
         given=("u", "v"),
     ),
-    "quadratic": Case(lf.QuadraticNetwork(0.5, 0.5, 0.5, 0.1), {"d": 4}, _quadratic_loss, speed=4.0, learned=("W",)),
+    "quadratic": Case(lf.QuadraticNetwork(0.5, 0.5, 0.5), {"d": 4}, _quadratic_loss, speed=4.0, learned=("W",)),
 }
 
 # name -> the method at the sizes of a case

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,13 +95,13 @@ def test_a_wrong_function_does_not_solve_the_equation() -> None:
 
 def test_several_moving_variables_have_numbers_and_no_formula() -> None:
     """h_t = y h_x - x h_y + y h: a rotation with growth; h at t is that at t = 0 turned."""
-    terms = {
+    terms: Any = {
         (0, 0, 0): {(1, 0, 0): 1},
         (-1, 1, -1): {(0, 1, 0): -1},
         (-1, -1, 1): {(0, 0, 1): 1},
         (-1, 0, -1): {(0, 0, 0): -1},
     }
-    recurrence = Recurrence(("t", "x", "y"), terms, {(1, 0): 1})
+    recurrence = Recurrence(("t", "x", "y"), terms, {(1, 0): Fraction(1)})
     curves = recurrence.characteristics()
     assert curves.solution() is None
     x, y, t = 0.3, 0.5, 0.4

@@ -316,7 +316,8 @@ def test_beyond_the_kinds_that_were_kept_there_is_no_number() -> None:
         recurrence.series(3, {"z2": 1})
     with pytest.raises(lf.InvalidInput, match="leaves the line"):
         recurrence.along("z2", 4, 3)
-    vanishing = Recurrence(("t",), {(0,): {(1,): 1, (0,): -2}, (-1,): {(0,): 1}}, {(): 1})
+    terms: Any = {(0,): {(1,): 1, (0,): -2}, (-1,): {(0,): 1}}
+    vanishing = Recurrence(("t",), terms, {(): Fraction(1)})
     with pytest.raises(lf.InvalidInput, match="factor vanishes"):
         vanishing.coefficients(3)
 

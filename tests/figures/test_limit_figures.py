@@ -28,21 +28,21 @@ SCENARIOS: dict[str, Any] = {
     "times": 6,
 }
 FREE_3: dict[str, Any] = {
-    "over": (4, 6, 8),
-    "over_runs": (200, 64, 16),
-    "under": (16, 32, 64),
-    "under_runs": (64, 32, 12),
+    "over": (4, 5, 7),
+    "over_runs": (128, 64, 24),
+    "under": (16, 32, 48),
+    "under_runs": (64, 32, 16),
     "over_span": 0.4,
     "under_span": (0.03, 1.0),
     "times": 5,
 }
 FREE_4: dict[str, Any] = {
-    "balanced": (8, 10, 14),
-    "balanced_runs": (64, 40, 16),
+    "balanced": (8, 10, 12),
+    "balanced_runs": (48, 32, 16),
     "ratios": ("1/2",),
     "under": (16, 32, 64),
     "under_runs": (100, 48, 24),
-    "over": (4, 5, 6),
+    "over": (3, 4, 5),
     "over_runs": (64, 40, 24),
     "span": (1.0, 100.0),
     "times": 5,
@@ -50,7 +50,7 @@ FREE_4: dict[str, Any] = {
 KERNEL: dict[str, Any] = {
     "p": {3: 4},
     "widths": {3: (60, 180, 540)},
-    "runs": (200, 64, 24),
+    "runs": (150, 48, 16),
     "span": (0.1, 0.5),
     "times": 4,
     "orders": (3,),
@@ -111,20 +111,22 @@ def test_scenarios_agree_and_would_not_with_another_limit(monkeypatch: pytest.Mo
     assert len(disagreeing(broken)) == 2
 
 
-@pytest.mark.parametrize(("figure", "small"), [(free_asym3, FREE_3), (free_sym4, FREE_4)])
-def test_free_evolution_agrees_and_would_not_at_another_rate(
-    figure: Any, small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("figure", "small"), [(free_asym3, FREE_3), pytest.param(free_sym4, FREE_4, marks=pytest.mark.slow)]
+)
+def test_free_evolution_agrees(figure: Any, small: dict[str, Any]) -> None:
     outcome = figure.draw(**small)
     assert disagreeing(outcome) == []
     complete(outcome)
     for verdict in outcome.verdicts:
         assert verdict.valid_times is not None
+
+
+def test_free_evolution_at_another_rate_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Explicit.at
     monkeypatch.setattr(Explicit, "at", lambda self, times: right(self._replace(rate=1.5 * self.rate), times))
-    broken = figure.draw(**small)
-    gone = [verdict for verdict in broken.verdicts if " to " in verdict.curve and not verdict.agree]
-    assert len(gone) >= len(outcome.verdicts) / 2 - 1
+    broken = free_asym3.draw(**FREE_3)
+    assert [verdict.agree for verdict in broken.verdicts if " to " in verdict.curve] == [False, False]
 
 
 def test_the_kernel_regime() -> None:
@@ -209,7 +211,7 @@ def test_a_sum_whose_error_is_too_small_is_noticed(monkeypatch: pytest.MonkeyPat
         return found._replace(values=found.values * 1.01, uncertainty=found.uncertainty * 1e-3)
 
     monkeypatch.setattr(quartic_descent, "resum", boastful)
-    outcome = quartic_descent.draw(**{**DESCENT, "runs": 2})
+    outcome = quartic_descent.draw(**{**DESCENT, "runs": 2, "order": 12})
     found = {verdict.curve: verdict for verdict in outcome.verdicts}
     assert not found["Borel-Pade, rho = 1/10"].agree
     assert not found["conformal Borel, rho = 1/10"].agree

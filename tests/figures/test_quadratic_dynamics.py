@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
-import lossflow as lf
 from lossflow.figures import quadratic_dynamics, quadratic_recovery, quadratic_universality
 from lossflow.figures.figure import Outcome
-
-DYNAMICS: dict[str, Any] = {"d": 20, "pairs": 6, "short_d": 10, "short_runs": 24, "order": 2, "short_time": 0.003}
 
 
 def agreeing(outcome: Outcome) -> None:
@@ -20,36 +16,36 @@ def agreeing(outcome: Outcome) -> None:
         assert verdict.agree, verdict.sentence
 
 
-@pytest.fixture
-def one_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def roads() -> quadratic_dynamics.Roads:
+    return quadratic_dynamics._roads(0.5, 20, 6, 10, 24, 2, 0.003)
+
+
+def test_dynamics(roads: quadratic_dynamics.Roads, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quadratic_dynamics, "NOISES", (0.5,))
-
-
-@pytest.mark.usefixtures("one_noise")
-def test_dynamics() -> None:
-    outcome = quadratic_dynamics.draw(**DYNAMICS)
+    monkeypatch.setattr(quadratic_dynamics, "_roads", lambda *_: roads)
+    outcome = quadratic_dynamics.draw(20, 6, 10, 24, 2, 0.003)
     agreeing(outcome)
     left, middle, right = outcome.pictures[0].canvas.axes
     assert left.get_yscale() == middle.get_yscale() == "log"
-    series = lf.solve(lf.QuadraticNetwork(0.3, 0.4, 0.3, 0.5, 0.01), lf.Series({"d": 10}, 2), [0.003])
-    times, loss = map(np.asarray, right.lines[0].get_data())
-    assert np.interp(0.003, times, loss) == pytest.approx(series.values["loss"][0], rel=1e-12)
+    # E|Z|^2/d = 1 + (d + 1)/m, and alike for the teacher, at d = 10, m = 4, m* = 3
+    mse = (1 + 11 / 4) - 2 + (1 + 11 / 3)
+    assert np.asarray(right.lines[0].get_ydata())[0] == pytest.approx(mse / 2 + 0.125, rel=1e-12)
 
 
-@pytest.mark.usefixtures("one_noise")
-def test_a_mean_field_that_is_off_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = quadratic_dynamics.solve
-
-    def wrong(problem: Any, method: Any, times: Any, *more: Any) -> lf.Trajectory:
-        answer = right(problem, method, times, *more)
-        if "randomizations" not in answer.details:
-            return answer
-        runs = {name: rows * 1.15 for name, rows in answer.details["randomizations"].items()}
-        return replace(answer, details={**answer.details, "randomizations": runs})
-
-    monkeypatch.setattr(quadratic_dynamics, "solve", wrong)
-    outcome = quadratic_dynamics.draw(**{**DYNAMICS, "order": 1})
-    assert not any(verdict.agree for verdict in outcome.verdicts if verdict.curve.startswith("mse, noise"))
+def test_a_road_that_is_off_is_noticed(roads: quadratic_dynamics.Roads) -> None:
+    """Mean field that is 15% off, and runs that learn twice as fast as they should."""
+    theory, runs = dict(roads.theory.details), dict(roads.short_experiment.details)
+    theory["randomizations"] = {name: rows * 1.15 for name, rows in theory["randomizations"].items()}
+    runs["runs"] = {name: rows[:, :1] + 2 * (rows - rows[:, :1]) for name, rows in runs["runs"].items()}
+    off = roads._replace(
+        theory=replace(roads.theory, details=theory),
+        short_experiment=replace(roads.short_experiment, details=runs),
+    )
+    assert not quadratic_dynamics._paired(0.5, "mse", off).agree
+    wrong = [verdict for verdict in quadratic_dynamics._short(0.5, off) if "runs" in verdict.curve]
+    assert len(wrong) == 2
+    assert not any(verdict.agree for verdict in wrong)
 
 
 def test_what_is_linear_in_the_start_is_taken_out() -> None:
@@ -62,7 +58,7 @@ def test_what_is_linear_in_the_start_is_taken_out() -> None:
 
 
 def test_recovery() -> None:
-    outcome = quadratic_recovery.draw(d=16, runs=2, alphas=(0.15, 0.3, 0.45, 0.6), step=0.04, last_time=8.0)
+    outcome = quadratic_recovery.draw(d=16, runs=3, alphas=(0.15, 0.3, 0.45, 0.6), step=0.04, last_time=12.0)
     agreeing(outcome)
     assert "conjecture" in outcome.pictures[0].words
     assert sum("conjecture" in verdict.curve for verdict in outcome.verdicts) == 4
@@ -79,7 +75,7 @@ def test_where_a_curve_begins_to_fall() -> None:
 
 
 def test_universality() -> None:
-    agreeing(quadratic_universality.draw(d=16, runs=5, alphas=(0.4,), path_alpha=0.3, updates=40))
+    agreeing(quadratic_universality.draw(d=16, runs=4, alphas=(0.5,), path_alpha=0.3, updates=40))
 
 
 def test_a_gap_that_stays_is_noticed() -> None:

@@ -40,7 +40,7 @@ Array = np.ndarray
 Row = dict[str, Any]
 TABLE = Path(__file__).with_suffix(".json")
 RUNS = {500: 32, 1000: 16, 2000: 8}  # by d: the same number of coordinates at each
-PATHS, RESOLUTION, RANDOMIZATIONS, TOLERANCE = 4096, 48, 6, 1e-5
+PATHS, RESOLUTION, RANDOMIZATIONS, TOLERANCE = 2048, 40, 5, 1e-5
 THEORY_SEED, SIMULATION_SEED = 1000, 2000  # plus the number of the setting; simulations also add d
 NUMBERS = (("loss", 0), ("l2", 0), ("loss", 1), ("mse", 1))  # observable, place of the time
 

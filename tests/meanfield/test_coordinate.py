@@ -12,10 +12,12 @@ import pytest
 
 import lossflow as lf
 from lossflow.meanfield.coordinate import at_times
-from lossflow.meanfield.coordinate_paths import Pass
+from lossflow.meanfield.coordinate_paths import Link, Pass
 from lossflow.meanfield.coordinate_schemes import Grid, Scheme, rows_of
 from lossflow.problems.coordinate import CoordinateProcess
 from lossflow.problems.priors import GaussianPrior
+
+from . import coordinate_battery
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "diagonal.json").read_text())["dynamics"]
 
@@ -85,6 +87,14 @@ def test_where_the_coarsest_grid_has_no_solution_the_last_correction_is_the_erro
     assert larger[2:] == pytest.approx(0.1 * 4.0**-2 * times[2:], rel=1e-12)  # what the finest grid was off by
 
 
+@pytest.mark.parametrize("weights", [(1.2, 0.5), (math.sqrt(2), 0.0), (0.8, 0.8), (0.8, -0.8)])
+def test_coefficients_can_be_kept_while_the_scale_falls(weights: tuple[float, float]) -> None:
+    link = Link(CoordinateProcess(0.5, GaussianPrior(), 0.0, weights, 0.25))
+    xi = np.array([-40.0, -3.0, -1e-3, 0.0, 0.2, 5.0, 60.0])
+    later = link.kept(xi, 2 * 0.25 * 3.0)
+    assert link.at(later, 4.0)[0] == pytest.approx(link.at(xi, 1.0)[0], rel=1e-12, abs=1e-15)
+
+
 def test_the_gaussian_setting_of_the_references() -> None:
     (setting,) = [s for s in REFERENCE if s["name"] == "S5_gauss_underparam"]
     problem = lf.DiagonalLinear(
@@ -99,6 +109,32 @@ def test_the_gaussian_setting_of_the_references() -> None:
     for name, other, scale in (("mse", "test", 1.0), ("loss", "train", 0.5), ("l1", "l1", 1.0), ("l2", "l2", 1.0)):
         expected = scale * np.array(theirs[other])
         assert found.values[name] == pytest.approx(expected, rel=1e-2), name
+
+
+ROWS = [row for row in coordinate_battery.table() if {"runs", "theory"} <= row.keys()]
+
+
+def test_the_battery_holds_the_settings_as_they_are_written() -> None:
+    asked = {coordinate_battery.described(setting): k for k, setting in enumerate(coordinate_battery.SETTINGS)}
+    assert len(ROWS) == len(asked) >= 12
+    for row in ROWS:
+        number = asked[row["asked"]]
+        assert row["theory_seed"] == coordinate_battery.THEORY_SEED + number
+        assert row["simulation_seed"] == coordinate_battery.SIMULATION_SEED + number
+        assert {int(d): len(runs[0]) for d, runs in row["runs"].items()} == coordinate_battery.RUNS
+
+
+def test_theory_and_extrapolated_simulations_agree_within_their_errors() -> None:
+    count, _, rms, largest = coordinate_battery.summary(ROWS)
+    assert count >= 60
+    assert 0.8 < rms < 1.2
+    assert largest < 4
+
+
+@pytest.mark.parametrize(("factor", "least"), [(0.99, 1.2), (1.01, 1.2), (0.97, 2.0), (1.03, 2.0)])
+def test_a_theory_that_is_off_fails(factor: float, least: float) -> None:
+    _, _, rms, _ = coordinate_battery.summary(ROWS, factor)
+    assert rms > least
 
 
 def test_what_has_no_mean_field_is_refused() -> None:

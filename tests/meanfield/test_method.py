@@ -398,11 +398,11 @@ def test_errors_are_calibrated_against_larger_solves() -> None:
 
 
 @pytest.mark.slow
-def test_errors_of_flows_are_no_smaller_than_they_are() -> None:
-    """Those of flows contain what is left of the step, which is an estimate from above: they may be too large, up to twice."""
+def test_errors_of_flows_are_calibrated() -> None:
+    """Those of flows contain what is left of the step."""
     deviations = [x for one in FLOWS for x in calibration(logistic(), one, ("loss", "norm"), 6)]
     assert len(deviations) >= 60
-    assert 0.5 < math.sqrt(np.mean(np.square(deviations))) < 1.2
+    assert 0.8 < math.sqrt(np.mean(np.square(deviations))) < 1.2
     assert np.abs(deviations).max() < 4.5
 
 

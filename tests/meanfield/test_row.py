@@ -11,10 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossflow.dynamics import SGD, AbstractDynamics, GradientDescent, PoissonSGD, StochasticGradientFlow
+from lossflow.dynamics import (
+    SGD,
+    AbstractDynamics,
+    GradientDescent,
+    GradientFlow,
+    PoissonSGD,
+    StochasticGradientFlow,
+)
 from lossflow.meanfield import linear
 from lossflow.meanfield.errors import standard_error
+from lossflow.meanfield.method import MeanField
 from lossflow.meanfield.row import Pass, Plan, RowPass
+from lossflow.method import solve
 from lossflow.problem import AbstractProblem
 from lossflow.problems.glm import GeneralizedLinear
 from lossflow.problems.labels import LinearLabels, LogitLabels, NoiseLabels, SignLabels, SquaredLabels
@@ -154,6 +163,29 @@ def test_all_references_at_full_size() -> None:
     for name, values in found.items():
         assert np.abs(values).max() < 5, name
     assert math.sqrt(np.mean(np.concatenate(list(found.values())) ** 2)) < 1.4
+
+
+def flow_deviations(index: int) -> Array:
+    """From the flows among the references, whose two steps leave an error of second order: the last step times their gap."""
+    table = REFERENCE["extrapolated"][index]
+    a = table["params"]
+    flow = GradientFlow() if a["alg"] == "gd" else StochasticGradientFlow(a["tau"])
+    problem = GeneralizedLinear(Logistic(), SignLabels(), a["delta"], a["lam"])
+    found = solve(problem, MeanField(), table["times"], flow)
+    deviations = []
+    for theirs, ours in {"train": "loss", "test": "test_loss", "terr": "test_error", "overlap": "overlap"}.items():
+        expected, error, gap = (np.ravel(table[theirs + kind]) for kind in ("", "_err", "_euler_gap"))
+        allowed = np.sqrt(found.uncertainty[ours] ** 2 + error**2 + (0.125 * gap) ** 2 + (3e-4 * expected) ** 2)
+        deviations.append((found.values[ours] - expected) / allowed)
+    return np.concatenate(deviations)
+
+
+@pytest.mark.slow
+def test_references_of_flows() -> None:
+    found = np.concatenate([flow_deviations(0), flow_deviations(1)])
+    assert found.size == 48
+    assert np.abs(found).max() < 5
+    assert math.sqrt(np.mean(found**2)) < 1.4
 
 
 @dataclass(frozen=True, repr=False)

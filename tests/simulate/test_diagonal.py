@@ -25,6 +25,7 @@ PROBLEMS = {
     "sparse": SPARSE,
     "small": replace(SPARSE, init=lf.SymmetricInit(1e-4)),
     "decaying": replace(SPARSE, init=lf.SymmetricInit(2.0), weight_decay=0.05),
+    "many": lf.DiagonalLinear(1.25, lf.RademacherSparse(0.25), 0.1, lf.SymmetricInit(0.5)),
     "overdetermined": lf.DiagonalLinear(2.0, lf.BernoulliGaussian(0.5), 0.1, lf.SymmetricInit(0.5), 0.02),
     "general": lf.DiagonalLinear(0.75, lf.GaussianPrior(0.5), 0.1, lf.GeneralInit(0.9, -0.4), 0.03),
     "non-negative": lf.DiagonalLinear(0.75, lf.PositiveSparse(0.25), 0.1, lf.NonNegativeInit(0.4)),
@@ -93,7 +94,7 @@ def test_the_force_is_the_gradient_of_the_diagrams() -> None:
     u, v = (np.full(d, weight) for weight in problem.init.weights)
     process = replace(problem.as_process(), weight_decay=0.1)
     run = DiagonalRun(process, {"u": u, "v": v, "beta_star": signal, "X": X, "y": y})
-    nu, time = 0.3 * random.standard_normal(min(n, d)), 0.7
+    nu, time = 0.3 * random.standard_normal(len(run.y)), 0.7
     xi = 2 * nu @ run.X
     beta, slope = run.beta(xi, time)
     moved = slope * 2 * (run.force(nu, time) @ run.X) - 2 * 0.1 * beta

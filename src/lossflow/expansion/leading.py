@@ -86,7 +86,7 @@ def recurrent_series(
     """The leading coefficients of t^0, t^1, ... to an order that takes seconds, by recurrence; None where none is known.
 
     For nu matrices on the faces "E-A" and "C-D". At their ends "E" and "D", where even and odd orders differ by a whole factor,
-    the series of the face is taken: it holds all that leads there. highest: the order, at most. docs/theory/diagrams.md section 6.
+    the series of the face is taken: it holds all that leads there. highest: of the orders. docs/theory/diagrams.md section 6.
     """
     match problem:
         case CPDecomposition(order=order, symmetric=False, target=Identity(scale=scale)) if scale and regime in _ENDS:

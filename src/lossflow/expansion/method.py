@@ -103,9 +103,9 @@ class Limit(AbstractMethod):
     "A-B-E" and its faces for symmetric even orders >= 4, the flow of one weight; "B", "C", "B-C" with several rates for symmetric
     odd orders), else the leading monomials of the exact Y_s, summed by `resummation` up to where its error allows.
     Where the flow of one weight is a resummed formal series (descent), it holds up to the time `details["window"]` at which rows
-    that the expansion does not see learn; the status says so, and `details["estimate"]`, with "estimate_error", goes on through full
-    learning (order 4: all weights, their signs averaged). Asymmetric "E-A", "C-D" and their ends "E", "D" have the leading series
-    to order 22 at order 3 (40 at order 2, 12 at order 4), by recurrence.
+    that the expansion does not see learn; the status says so, and `details["estimate"]`, with "estimate_error", goes on through
+    full learning (order 4: all weights, their signs averaged). Asymmetric "E-A", "C-D" and their ends "E", "D" have the leading
+    series to order 22 at order 3 (40 at order 2, 12 at order 4), by recurrence.
 
     sizes: all sizes and variances. regime: its name, or None for the one that the sizes belong to, or for the largest face around
     it that is solved, which neglects less; `details` say where the sizes were "placed", which "regime" was used, how deep inside

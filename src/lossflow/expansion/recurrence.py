@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lossflow.expansion.pde import PDE
 
 Index = tuple[int, ...]
-Polynomial = Mapping[Index, int | Fraction]
+Polynomial = Mapping[Index, Fraction]
 Level = dict[Index, Fraction]
 
 GUESSED_STEPS = 3  # how far back, and
@@ -42,8 +42,8 @@ class Recurrence:
     """
 
     variables: tuple[str, ...]
-    terms: Mapping[Index, Mapping[Index, int | Fraction]]
-    start: Mapping[Index, int | Fraction]
+    terms: Mapping[Index, Polynomial]
+    start: Mapping[Index, Fraction]
     verified_to: int | None = None
     reach: int | None = None
 
@@ -168,7 +168,8 @@ class Recurrence:
                 return cls(names, found, start, verified_to=last)
         looked = f"{'these' if steps else f'up to {GUESSED_STEPS}'} steps and degree {degree or GUESSED_DEGREE}"
         raise InvalidInput(
-            f"no recurrence with {looked} is fixed by orders 0 .. {last - 2} and holds for two more; give more orders or other steps"
+            f"no recurrence with {looked} is fixed by orders 0 .. {last - 2} and holds for two more; give more orders or "
+            "other steps"
         )
 
     def _require(self, order: int) -> None:

@@ -94,9 +94,9 @@ class Taylor(Resummation):
     factorially growing coefficients): half of the smallest term makes an alternating sum continuous where K(t) jumps. The
     uncertainty is that half, plus the rounding of the largest term. Where the next term has the sign of the last one it is no
     bound: nothing of it is added, and all of it is uncertain. Beyond the last coefficient the uncertainty is the next term of an
-    alternating series, else the sum of all terms to come down to the smallest, their ratios extrapolated from their growth. Zeros among the coefficients are filled
-    from their neighbors before sizes are compared. Where the uncertainty exceeds the sum itself the value is NaN and the
-    status "left_domain", with the time of the crossing.
+    alternating series, else the sum of all terms to come down to the smallest, their ratios extrapolated from their growth.
+    Zeros among the coefficients are filled from their neighbors before sizes are compared. Where the uncertainty exceeds the sum
+    itself the value is NaN and the status "left_domain", with the time of the crossing.
     Raises `InvalidInput` for fewer than two coefficients, which say nothing about the error.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -39,10 +40,13 @@ def serve(port: int = 2718, browser: bool = True) -> int:
             raise InvalidInput(f"port {port} is taken; choose another: lossflow explore --port {port + 1}") from None
     surroundings = {**os.environ, "MPLBACKEND": "Agg", "MARIMO_SKIP_UPDATE_CHECK": "1"}
     print(f"the explorer is at http://{HOST}:{port}; stop it with Ctrl-C", flush=True)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the server must not outlive us
     server = subprocess.Popen(starting, env=surroundings, stdin=subprocess.DEVNULL)
     try:
         return server.wait()
     except KeyboardInterrupt:
+        return 0
+    finally:
         server.terminate()
         server.wait()
-        return 0
+        signal.signal(signal.SIGTERM, before)

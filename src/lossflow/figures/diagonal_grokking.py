@@ -19,6 +19,8 @@ from lossflow.problems.priors import RademacherSparse
 from lossflow.trajectory import Trajectory
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
     from matplotlib.figure import Figure as Canvas
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 SIGMAS = 3.0  # standard errors that a gap may have on top of what the law leaves out
 FITTED = 10.0  # of 1/(2 kappa_0), after which the first fit is over
 SLOWER = 10.0  # times weight decay: the least rate of relaxation at which the law is claimed
+MISSED = 0.2  # of 1/(2 lambda), in which kappa falls by e: how far half-way may be from the law
 LEFT_OUT = 2.0  # times weight decay: the relative correction of the law, O(lambda), measured at lambda = 0.01
 
 
@@ -53,7 +56,7 @@ def draw(
     verdicts = (
         _law(theory, law, kappa, decay),
         _end(theory, lasso["mse"]),
-        _delay(problem, theory, decay),
+        _delay(problem, theory, law, lasso["mse"], decay),
         verdict("loss, experiment", theory, found, "loss"),
         verdict("squared error, experiment", theory, found, "mse"),
     )
@@ -93,27 +96,33 @@ def _end(theory: Trajectory, lasso: float) -> Verdict:
     return Verdict("LASSO at the end", gap, deviation, None, bool(deviation <= SIGMAS), sentence)
 
 
-def _delay(problem: DiagonalLinear, theory: Trajectory, decay: float) -> Verdict:
-    """Times at which loss and error have gone half of their way, on a logarithmic scale for the loss."""
-    times = theory.times
-    loss, mse = theory.values["loss"], theory.values["mse"]
-    fitted = float(times[np.argmax(np.log(loss) < (np.log(loss[0]) + np.log(loss[-1])) / 2)])
-    late = times > fitted
-    level = (float(mse[late][0]) + float(mse[-1])) / 2
-    grokked = float(times[np.argmax(late & (mse < level))])
-    expected = grokking_time(problem).time
-    agree = abs(grokked - expected) <= 1.5 / (2 * decay) and grokked > 10 * fitted
+def _delay(problem: DiagonalLinear, theory: Trajectory, law: QuasiStatic, lasso: float, decay: float) -> Verdict:
+    """Times at which loss (on a logarithmic scale) and error have gone half of their way, and the latter by the law."""
+    known = np.isfinite(theory.values["mse"])
+    times = np.log(theory.times[known])
+    loss, mse = np.log(theory.values["loss"][known]), theory.values["mse"][known]
+    fitted = math.exp(times[np.argmax(loss < (loss[0] + loss[-1]) / 2)])
+    late = (times > math.log(10 * fitted)) & (law.rate[known] > decay)
+    level = (float(mse[late][0]) + lasso) / 2
+    grokked, expected = (
+        math.exp(np.interp(-level, -np.minimum.accumulate(curve), times[late]))
+        for curve in (mse[late], law.mse[known][late])
+    )
+    scale = problem.init.kappa * math.exp(-2 * decay * grokked)
+    agree = abs(grokked - expected) <= MISSED / (2 * decay) and grokked > 100 * fitted
     sentence = (
-        f"the loss has gone half of its way at t = {fitted:.3g}, the error at {grokked:.3g}: {grokked / fitted:.0f} times later; "
-        f"log(kappa_0/rms beta)/(2 lambda) = {expected:.3g}, known up to a few 1/(2 lambda) = {1 / (2 * decay):.3g}"
+        f"the loss has gone half of its way at t = {fitted:.3g}, the error at {grokked:.4g}, {grokked / fitted:.0f} times later, by the "
+        f"law at {expected:.4g}; that is log(kappa_0/kappa_c)/(2 lambda) with kappa_c = {scale:.2g} rms beta* (kappa_c = rms "
+        f"beta* gives {grokking_time(problem).time:.4g})"
     )
     return Verdict("delay", abs(grokked / expected - 1), None, (fitted, grokked), agree, sentence)
 
 
-def _canvas(theory: Trajectory, law: QuasiStatic, lasso: object, found: Extrapolated, decay: float) -> Canvas:
+def _canvas(
+    theory: Trajectory, law: QuasiStatic, lasso: Mapping[str, float], found: Extrapolated, decay: float
+) -> Canvas:
     from matplotlib.figure import Figure as Canvas
 
-    assert hasattr(lasso, "__getitem__")
     canvas = Canvas(figsize=(9.0, 3.6), layout="constrained")
     left, right = canvas.subplots(1, 2)
     times = theory.times

@@ -121,7 +121,7 @@ def draw_panel(axes: Axes, experiment: Trajectory, gaps: Mapping[str, Gap]) -> N
         times, values, errors = series.times, series.values["loss"], series.uncertainty["loss"]
         axes.plot(times, values, SUMS[name][1], color=color, alpha=0.35)
         axes.plot(times, np.where(believed, values, np.nan), SUMS[name][1], color=color, label=name)
-        axes.fill_between(times, values - errors, values + errors, color=color, alpha=0.12, lw=0)
+        axes.fill_between(times, values - errors, values + errors, color=color, alpha=0.06, lw=0)
         if last < times[-1]:
             axes.plot(last, 0, "^", color=color, ms=5, clip_on=False, transform=axes.get_xaxis_transform())
     axes.set_ylim(max(0.0, low - 0.3 * (high - low)), high + 0.15 * (high - low))

@@ -84,6 +84,15 @@ class Link:
         less = np.exp(-2 * size)
         return np.copysign(-grown * np.expm1(-2 * size), eta), grown * (1 + less)
 
+    def kept(self, xi: Array, fall: float) -> Array:
+        """xi that leaves beta what it is when the logarithm of the scale falls by `fall`."""
+        if self.sided:
+            return xi + self.sided * fall
+        size = np.abs(xi - self.shift)
+        # asinh(e^fall sinh size) without overflow
+        grown = np.where(size > 20, size + fall, np.arcsinh(np.exp(fall) * np.sinh(np.minimum(size, 20))))
+        return np.copysign(grown, xi - self.shift) + self.shift
+
     def solve(self, right: Array, factor: float, time: float) -> Array:
         """xi with  xi + factor beta(xi) = right,  factor > 0."""
         log = self.log - 2 * self.decay * time + math.log(factor)
@@ -234,21 +243,44 @@ class Pass:
         self.k = k
         row = _Row(self, k, c)
 
-        # the first guess: xi goes on as it went
+        # the first guess: xi goes on as it went; while weight decay lets the scale fall, beta stays where it is
         span = float(rows.times[k] - rows.times[k - 1])
-        xi = self.xi - 2 * span * np.clip(self.g, -1 / span, 1 / span)
+        guesses = [self.xi - 2 * span * np.clip(self.g, -1 / span, 1 / span)]
         if k > 1:
             before = float(rows.times[k - 1] - rows.times[k - 2])
-            xi = self.xi + np.clip((self.xi - self.older) * span / before, -1.0, 1.0)
-        beta, slope = self.link.at(xi, time)
+            guesses = [self.xi + np.clip((self.xi - self.older) * span / before, -1.0, 1.0)]
+        if self.process.weight_decay:
+            guesses.insert(0, self.link.kept(self.xi, 2 * self.process.weight_decay * span))
+        found = None
+        for guess in guesses:
+            found = self._solved(row, past, c, time, guess)
+            if found is not None:
+                break
+        if found is None:
+            return False
+        self.reason = ""
+        xi, beta, slope, w, coefficients, a, sweeps = found
+        self.sweeps.append(sweeps)
+        self.A[k, : k + 1] = a
+        delta = beta - self.paths.star
+        g = a[:k] @ self.drives[:k] + a[k] * (delta - w)
+        row.keep_tangents(a, slope)
+        self.older, self.xi, self.g = self.xi, xi, g
+        self._keep(beta, delta, w, coefficients)
+        return True
+
+    def _solved(
+        self, row: _Row, past: Array, c: float, time: float, guess: Array
+    ) -> tuple[Array, Array, Array, Array, Array, Array, int] | None:
+        """xi, beta, D, W, its coefficients, A_k and the sweeps it took; None, with `reason` set, where no solution is found."""
+        k = self.k
+        beta, slope = self.link.at(guess, time)
         x = row.unknowns(beta - self.paths.star, slope)
         mixing = Anderson()
         residual = math.sqrt(max(2 * self.values["loss"][-1], 0.0) / max(float(self.C[k - 1, k - 1]), 1e-300))
         tolerance = min(max(TOLERANCE * residual, STRICTEST), LOOSEST)
-        error, sweeps = math.inf, 0
-        (coefficients, a), w = row.split(x), np.zeros_like(xi)
-        while sweeps < SWEEPS and error >= tolerance:
-            sweeps += 1
+        error = math.inf
+        for sweeps in range(1, SWEEPS + 1):
             coefficients, a = row.split(x)
             w = row.field_value(coefficients)
             right = past - c * (a[:k] @ self.drives[:k]) + c * a[k] * (self.paths.star + w)
@@ -258,22 +290,13 @@ class Pass:
             error = row.distance(new, x)
             if not math.isfinite(error):
                 self.reason = "the paths left every scale"
-                return False
+                return None
             if error < tolerance:
-                continue
+                return xi, beta, slope, w, coefficients, a, sweeps
             x = mixing.next(x, new)
             x[len(coefficients) + k] = min(max(x[len(coefficients) + k], 1e-12), 1.0)
-        if error >= tolerance:
-            self.reason = f"{SWEEPS} sweeps left an error of {error:.1e}"
-            return False
-        self.sweeps.append(sweeps)
-        self.A[k, : k + 1] = a
-        delta = beta - self.paths.star
-        g = a[:k] @ self.drives[:k] + a[k] * (delta - w)
-        row.keep_tangents(a, slope)
-        self.older, self.xi, self.g = self.xi, xi, g
-        self._keep(beta, delta, w, coefficients)
-        return True
+        self.reason = f"{SWEEPS} sweeps left an error of {error:.1e}"
+        return None
 
 
 class _Row:

@@ -55,7 +55,7 @@ class DiagonalRun:
         self.decay = process.weight_decay
         self.rest = 0.0  # |y|^2 outside the reach of X
         if self.n > MANY * self.d:
-            R = np.linalg.qr(np.column_stack([X, y]), mode="r")
+            R = np.asarray(np.linalg.qr(np.column_stack([X, y]), mode="r"), np.float64)
             self.rest = float(R[self.d, self.d] ** 2)
             X, y = R[: self.d, : self.d], R[: self.d, self.d]
         self.X, self.y = X, y

@@ -51,6 +51,10 @@ class Simulation(AbstractMethod):
     have exactly the norms and overlaps of the problem, which removes fluctuations of order 1/sqrt(d). Values are those of the
     problem's docstring, of the empirical weights: `loss` without penalties; test observables exact for Gaussian samples.
 
+    Diagonal networks follow `GradientFlow` and `GradientDescent`, also on a `design`; `details["solver"]` says how a flow was
+    solved. What fluctuates by 1/sqrt(d) in their data is fixed (`problem.as_process().sample`), which moves averages by relative
+    order 1/d.
+
     A flow takes times of either sign, both at once too: each run goes forward and backward from t = 0. The uncertainty is one
     standard error of the mean, with tolerance, discretization and rounding added in quadrature. Where a run ends early (it
     blows up: "left_domain"; it diverges or is too stiff: "stopped") the status says at which time first; the mean is NaN from
@@ -58,7 +62,8 @@ class Simulation(AbstractMethod):
     and, shape (R,), "blow_up_times" (diagrams) or "end_times" (models of data), NaN for runs that reach all times; "notes" on
     what the numbers do not say. An interrupted call, made again, goes on where it was and gives the same bits (models of data:
     at most the runs under way are lost). Warns (`RuntimeWarning`) of steps that are not known to be stable.
-    docs/theory/diagrams.md sections 1, 5 and 14 [YGG26v2]; docs/theory/mean_field.md sections 1 and 5 [NI26v2].
+    docs/theory/diagrams.md sections 1, 5 and 14 [YGG26v2]; docs/theory/mean_field.md sections 1 and 5 [NI26v2];
+    docs/theory/diagonal.md sections 1 and 10 [NI25v2].
     """
 
     sizes: Mapping[str, float]

@@ -77,11 +77,9 @@ def widest(problem: AbstractProblem, regime: str) -> str | None:
             scale = Fraction(c)
         case _:
             return None
-    if symmetric and order % 2 == 0:
-        faces = ["A-B-E" if scale else "A-B"]
-    else:
-        faces = ["B-C"] if scale else []
-    return next((face for face in faces if set(regime.split("-")) <= set(face.split("-"))), None)
+    even = symmetric and order % 2 == 0
+    face = {(True, True): "A-B-E", (True, False): "A-B", (False, True): "B-C"}.get((even, bool(scale)))
+    return face if face and set(regime.split("-")) <= set(face.split("-")) else None
 
 
 ORDER_OF_LAZY = 8  # of the Taylor coefficients that are compared with the exact series
