@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SIGMAS = 3.0  # standard errors that a gap may have on top of what the law leaves out
 FITTED = 10.0  # of 1/(2 kappa_0), after which the first fit is over
 SLOWER = 10.0  # times weight decay: the least rate of relaxation at which the law is claimed
+LOWEST = 1e-10  # loss that is drawn: what the quick grid resolves on the plateau
 MISSED = 0.2  # of 1/(2 lambda), in which kappa falls by e: how far half-way may be from the law
 LEFT_OUT = 2.0  # times weight decay: the relative correction of the law, O(lambda), measured at lambda = 0.01
 
@@ -100,7 +101,7 @@ def _delay(problem: DiagonalLinear, theory: Trajectory, law: QuasiStatic, lasso:
     """Times at which loss (on a logarithmic scale) and error have gone half of their way, and the latter by the law."""
     known = np.isfinite(theory.values["mse"])
     times = np.log(theory.times[known])
-    loss, mse = np.log(theory.values["loss"][known]), theory.values["mse"][known]
+    loss, mse = np.log(np.maximum(theory.values["loss"][known], LOWEST)), theory.values["mse"][known]
     fitted = math.exp(times[np.argmax(loss < (loss[0] + loss[-1]) / 2)])
     late = (times > math.log(10 * fitted)) & (law.rate[known] > decay)
     level = (float(mse[late][0]) + lasso) / 2
@@ -111,8 +112,8 @@ def _delay(problem: DiagonalLinear, theory: Trajectory, law: QuasiStatic, lasso:
     scale = problem.init.kappa * math.exp(-2 * decay * grokked)
     agree = abs(grokked - expected) <= MISSED / (2 * decay) and grokked > 100 * fitted
     sentence = (
-        f"the loss has gone half of its way at t = {fitted:.3g}, the error at {grokked:.4g}, {grokked / fitted:.0f} times later, by the "
-        f"law at {expected:.4g}; that is log(kappa_0/kappa_c)/(2 lambda) with kappa_c = {scale:.2g} rms beta* (kappa_c = rms "
+        f"the loss has gone half of its way at t = {fitted:.3g}, the error at {grokked:.4g}, {grokked / fitted:.0f} times later, by "
+        f"the law at {expected:.4g}; that is log(kappa_0/kappa_c)/(2 lambda) with kappa_c = {scale:.2g} (rms "
         f"beta* gives {grokking_time(problem).time:.4g})"
     )
     return Verdict("delay", abs(grokked / expected - 1), None, (fitted, grokked), agree, sentence)
@@ -136,6 +137,7 @@ def _canvas(
     shown = law.rate > decay
     right.plot(times[shown], law.mse[shown], "--", color="black", lw=1.2, label="quasi-static law")
     left.set_ylabel("training loss")
+    left.set_ylim(bottom=LOWEST)
     right.set_ylabel("squared error")
     right.legend(loc="lower left")
     return canvas
