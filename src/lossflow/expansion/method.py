@@ -187,7 +187,7 @@ class Limit(AbstractMethod):
             values, error, status = found.values, found.uncertainty, _worst(found, times)
         else:
             values, error, status = closed.values, closed.error, closed.status
-        neglected = self._neglected(known, times, values)
+        neglected = self._neglected(known, times, values, _is_odd(problem))
         return Trajectory(
             times=times,
             values={"loss": values},
@@ -209,19 +209,27 @@ class Limit(AbstractMethod):
             references=SOURCE,
         )
 
-    def _neglected(self, known: Leading, times: Array, values: Array) -> Array:
+    def _neglected(self, known: Leading, times: Array, values: Array, growing: bool) -> Array:
         """How far the exact loss may be: the best of three estimates that share no assumption about late times.
 
-        The sum of the neglected terms; the sum of the exact series; the neglected share of Y_0 and Y_1, the larger, as a share of
-        the loss without its constant.
+        The sum of the neglected terms; the sum of the exact series; the loss without its constant times a neglected share. That
+        is the larger one of Y_0 and Y_1, which holds where it does not grow with time. In the lazy regimes of symmetric odd
+        orders it does grow, since the slowest of many kernels stay: there it is the share of the known terms at that time, all
+        taken positive, of Y_0 early and of the last one late.
         """
         rest = [a - b for a, b in zip(known.whole, known.leading, strict=True)]
         estimates = []
         for coefficients, base in ((rest, np.zeros(times.shape)), (known.whole, values)):
             found = self.resummation.sum(coefficients, times)
             estimates.append(np.abs(found.values - base) + found.uncertainty)
-        weights = [known.leading[0] - known.constant, known.leading[1]]
-        share = float(max((abs(r / y) for r, y in zip(rest, weights, strict=False) if y), default=Fraction(0)))
+        kept = [known.leading[0] - known.constant, *known.leading[1:]]
+        if growing:
+            powers = np.abs(times)[:, None] ** np.arange(len(rest))
+            left, led = (powers @ np.abs(np.array([float(c) for c in each])) for each in (rest, kept))
+            share = np.divide(left, led, out=np.zeros(times.shape), where=led > 0)
+        else:
+            first = (abs(r / y) for r, y in zip(rest[:2], kept[:2], strict=True) if y)
+            share = np.full(times.shape, float(max(first, default=Fraction(0))))
         estimates.append(share * np.abs(values - float(known.constant)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # all of them unknown

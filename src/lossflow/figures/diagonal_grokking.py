@@ -112,8 +112,8 @@ def _delay(problem: DiagonalLinear, theory: Trajectory, law: QuasiStatic, lasso:
     scale = problem.init.kappa * math.exp(-2 * decay * grokked)
     agree = abs(grokked - expected) <= MISSED / (2 * decay) and grokked > 100 * fitted
     sentence = (
-        f"the loss has gone half of its way at t = {fitted:.3g}, the error at {grokked:.4g}, {grokked / fitted:.0f} times later, by "
-        f"the law at {expected:.4g}; that is log(kappa_0/kappa_c)/(2 lambda) with kappa_c = {scale:.2g} (rms "
+        f"the loss has gone half of its way at t = {fitted:.3g}, the error at {grokked:.4g}, {grokked / fitted:.0f} times later, "
+        f"by the law at {expected:.4g}; that is log(kappa_0/kappa_c)/(2 lambda) with kappa_c = {scale:.2g} (rms "
         f"beta* gives {grokking_time(problem).time:.4g})"
     )
     return Verdict("delay", abs(grokked / expected - 1), None, (fitted, grokked), agree, sentence)
