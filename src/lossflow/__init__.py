@@ -24,9 +24,9 @@ from lossflow.public import HOMES
 if TYPE_CHECKING:
     from lossflow.comparison import Comparison, compare
     from lossflow.description import Description, SizeMap
+    from lossflow.diagnosis import diagnose
     from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, size
     from lossflow.diagrams.tensor import Factor, Pinned, Tensor, pin
-    from lossflow.diagnosis import diagnose
     from lossflow.dynamics import (
         SGD,
         AbstractDynamics,
