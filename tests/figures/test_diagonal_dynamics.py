@@ -17,14 +17,14 @@ from lossflow.figures import (
 )
 from lossflow.trajectory import Trajectory
 
-THEORY = {"paths": 512, "resolution": 36, "randomizations": 4}
+THEORY = {"paths": 256, "resolution": 24, "randomizations": 4}
 CURVES = {
     **diagonal_curves.FIGURE.quick,
     **THEORY,
     "cases": ((0.5, 1.0),),
-    "last": 2.0,
+    "last": 1.0,
     "points": 4,
-    "d": 60,
+    "d": 120,
     "runs": 16,
 }
 LAWS = {**diagonal_laws.FIGURE.quick, "wanted": (0.15, 0.3, 0.5), "d": 100, "runs": 16, "paths": 512}

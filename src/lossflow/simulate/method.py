@@ -45,15 +45,16 @@ class Simulation(AbstractMethod):
     (the extra `lossflow[gpu]`); every run then equals that of "numpy" up to rounding.
 
     Sums of diagrams follow `GradientFlow`. Models linear in the data follow every dynamics: one with a step exactly as it is
-    defined; `PoissonSGD` without one hit by hit; the stochastic flow, and penalties that have a proximal step in place of a
-    force, by steps that are halved and extrapolated until what is left is small against the sampling error (`details["step"]`,
-    `details["discretization"]`; all runs share the last step, so run r then depends on R through it). Their teacher and start
-    have exactly the norms and overlaps of the problem, which removes fluctuations of order 1/sqrt(d). Values are those of the
+    defined; `PoissonSGD` without one hit by hit; the stochastic flow, penalties that have a proximal step in place of a force,
+    and losses whose curvature jumps (at times >= 0), by steps that are halved and extrapolated until what is left is small
+    against the sampling error (`details["step"]`, `details["discretization"]`; all runs share the last step, so run r then
+    depends on R through it). Their teacher and start have exactly the norms and overlaps of the problem, which removes fluctuations of order 1/sqrt(d). Values are those of the
     problem's docstring, of the empirical weights: `loss` without penalties; test observables exact for Gaussian samples.
 
     Diagonal networks follow `GradientFlow` and `GradientDescent`, also on a `design`; `details["solver"]` says how a flow was
     solved. What fluctuates by 1/sqrt(d) in their data is fixed (`problem.as_process().sample`), which moves averages by relative
-    order 1/d.
+    order 1/d. Quadratic networks follow the same two, with n = round(alpha d^2) samples and, at the same seed and d, the teachers
+    and starts of `MeanField`.
 
     A flow takes times of either sign, both at once too: each run goes forward and backward from t = 0. The uncertainty is one
     standard error of the mean, with tolerance, discretization and rounding added in quadrature. Where a run ends early (it
