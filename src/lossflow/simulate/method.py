@@ -48,7 +48,8 @@ class Simulation(AbstractMethod):
     defined; `PoissonSGD` without one hit by hit; the stochastic flow, penalties that have a proximal step in place of a force,
     and losses whose curvature jumps (at times >= 0), by steps that are halved and extrapolated until what is left is small
     against the sampling error (`details["step"]`, `details["discretization"]`; all runs share the last step, so run r then
-    depends on R through it). Their teacher and start have exactly the norms and overlaps of the problem, which removes fluctuations of order 1/sqrt(d). Values are those of the
+    depends on R through it). Their teacher and start have exactly the norms and overlaps of the problem, which removes
+    fluctuations of order 1/sqrt(d). Values are those of the
     problem's docstring, of the empirical weights: `loss` without penalties; test observables exact for Gaussian samples.
 
     Diagonal networks follow `GradientFlow` and `GradientDescent`, also on a `design`; `details["solver"]` says how a flow was
