@@ -25,6 +25,7 @@ def made_up_images(classes: tuple[int, int] | None) -> np.ndarray:
 QUICK = {**real_data.FIGURE.quick, "paths": 512, "steps": 20}
 
 
+@pytest.mark.slow
 def test_correlations_are_what_the_theory_misses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(real_data, "digits", made_up_images)
     outcome = real_data.draw(**QUICK)

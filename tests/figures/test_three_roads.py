@@ -10,7 +10,7 @@ import pytest
 
 import lossflow as lf
 import lossflow.figures.three_roads as three_roads
-from lossflow.expansion.series import LossSeries
+from lossflow.expansion import method
 from lossflow.expansion.solutions import matrix as solution
 from lossflow.figures.figure import Outcome
 
@@ -52,8 +52,8 @@ def test_the_pictures_show_the_trajectories(outcome: Outcome) -> None:
 
 def test_a_series_that_is_off_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The 256 runs know the mean to about 2%, so 20% stand out."""
-    right = LossSeries.at
-    monkeypatch.setattr(LossSeries, "at", lambda self, **sizes: tuple(y * Fraction(6, 5) for y in right(self, **sizes)))
+    right = method.ring_values
+    monkeypatch.setattr(method, "ring_values", lambda *asked: tuple(y * Fraction(6, 5) for y in right(*asked)))
     series, limit = three_roads.draw(**{**three_roads.FIGURE.quick, "runs": 256}).verdicts
     assert not series.agree
     assert limit.agree

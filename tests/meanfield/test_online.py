@@ -88,7 +88,10 @@ def test_the_limit_of_a_committee_is_approached() -> None:
     assert abs(gaps[1] - gaps[0]) < 4 * math.hypot(*errors) + 0.3 * abs(gaps[0])
 
 
-@pytest.mark.parametrize("problem", [COMMITTEE, LOGISTIC], ids=["committee", "logistic"])
+@pytest.mark.parametrize(
+    "problem",
+    [pytest.param(COMMITTEE, id="committee"), pytest.param(LOGISTIC, id="logistic", marks=pytest.mark.slow)],
+)
 def test_small_updates_are_the_flow(problem: lf.AbstractProblem) -> None:
     """First order in the step: twice as small, half as far; extrapolated, to 1e-4."""
     flow = lf.solve(problem, lf.Online(), [2.0], lf.StochasticGradientFlow(0.4)).values
@@ -159,6 +162,7 @@ def test_matrices_carry_their_shapes() -> None:
     assert found.values["mse"][-1] < found.values["mse"][0]
 
 
+@pytest.mark.slow
 def test_classification_has_errors() -> None:
     found = lf.solve(LOGISTIC, lf.Online(), TIMES, lf.StochasticGradientFlow(1.0))
     assert np.array_equal(found.values["train_error"], found.values["test_error"])
@@ -167,6 +171,7 @@ def test_classification_has_errors() -> None:
     assert found.values["test_error"][-1] == pytest.approx(math.acos(cosine) / math.pi, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_times_in_any_order_and_backward() -> None:
     up = lf.solve(LOGISTIC, lf.Online(), TIMES)
     down = lf.solve(LOGISTIC, lf.Online(), TIMES[::-1])

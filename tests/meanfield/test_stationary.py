@@ -17,8 +17,8 @@ LOGISTIC = lf.GeneralizedLinear(loss=lf.Logistic(), labels=lf.SignLabels(), delt
 RIDGE = lf.GeneralizedLinear(loss=lf.Square(), labels=lf.LinearLabels(0.25), delta=2.0, weight_decay=0.1)
 GRID = [
     LOGISTIC,
-    replace(LOGISTIC, weight_decay=1e-4),
-    replace(LOGISTIC, labels=lf.LogitLabels(2.0), delta=0.7),
+    pytest.param(replace(LOGISTIC, weight_decay=1e-4), marks=pytest.mark.slow),
+    pytest.param(replace(LOGISTIC, labels=lf.LogitLabels(2.0), delta=0.7), marks=pytest.mark.slow),
     replace(LOGISTIC, labels=lf.NoiseLabels()),
     replace(LOGISTIC, loss=lf.SmoothHinge(sharpness=8.0), delta=5.0),
     replace(LOGISTIC, loss=lf.Huber(0.7)),
@@ -97,9 +97,12 @@ def test_another_way_to_the_fixed_point() -> None:
     assert x == pytest.approx([V, C - m**2, m], rel=1e-8)
 
 
+SAMPLED = [pytest.param(labels, marks=pytest.mark.slow) for labels in (lf.SignLabels(), lf.SquaredLabels(0.1))]
+
+
 @pytest.mark.parametrize("delta", [0.2, 0.5, 0.99, 1.0, 1.01, 2.0, 10.0, math.inf])
 @pytest.mark.parametrize("decay", [1e-3, 0.1, 3.0])
-@pytest.mark.parametrize("labels", [lf.LinearLabels(0.25), lf.SignLabels(), lf.SquaredLabels(0.1)], ids=repr)
+@pytest.mark.parametrize("labels", [lf.LinearLabels(0.25), *SAMPLED], ids=repr)
 def test_square_loss_by_spectrum_and_by_fixed_point(delta: float, decay: float, labels: lf.AbstractLabels) -> None:
     problem = replace(RIDGE, labels=labels, delta=delta, weight_decay=decay, init_variance=3.0, init_overlap=0.5)
     end = lf.stationary(problem).values
@@ -170,6 +173,7 @@ def test_separability() -> None:
     assert thresholds[1] == pytest.approx(1 / least, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_just_above_the_threshold_the_norm_is_large_and_finite() -> None:
     logit = replace(LOGISTIC, labels=lf.LogitLabels(1.0), weight_decay="0+")
     threshold = stationary.separable_below(logit.labels)
@@ -215,6 +219,7 @@ def test_the_direction_of_the_largest_margin_by_a_quadratic_program(labels: lf.A
     assert (np.abs(mean - expected) < 5 * error + 2 / d).all()
 
 
+@pytest.mark.slow
 def test_the_largest_margin_is_the_limit_of_no_decay() -> None:
     """The direction at decay 1e-3 ... 1e-5 comes closer to that of the largest margin, like 1/log."""
     direct = lf.stationary(replace(LOGISTIC, weight_decay="0+"))
@@ -258,7 +263,9 @@ def minimizer(problem: lf.GeneralizedLinear, d: int, run: int, steps: int = 3000
     "problem",
     [
         LOGISTIC,
-        replace(LOGISTIC, labels=lf.LogitLabels(3.0), delta=5.0, weight_decay=0.0),
+        pytest.param(
+            replace(LOGISTIC, labels=lf.LogitLabels(3.0), delta=5.0, weight_decay=0.0), marks=pytest.mark.slow
+        ),
         replace(LOGISTIC, loss=lf.SmoothHinge(), weight_decay=0.2),
         replace(RIDGE, loss=lf.Huber(0.5), labels=CubicNoiseLabels(0.3)),
         replace(RIDGE, penalty=lf.L1(0.2), delta=0.8, weight_decay=0.0),
@@ -314,6 +321,7 @@ def test_large_delta_approaches_the_population() -> None:
         assert far[name] == pytest.approx(limit[name], rel=2e-3)
 
 
+@pytest.mark.slow
 def test_strong_decay_and_strong_penalties_leave_nothing() -> None:
     strong = lf.stationary(replace(LOGISTIC, weight_decay=1e6))
     assert strong.status

@@ -16,6 +16,7 @@ from lossflow.trajectory import EndState, Status
 NETWORK = lf.QuadraticNetwork(alpha=0.3, kappa=0.4, kappa_star=0.3, noise_variance=0.5, weight_decay=0.01)
 
 
+@pytest.mark.slow
 def test_the_end_states_of_user_script_u10() -> None:
     """Three end states, a curve of sixty points and the limit of vanishing weight decay; its dynamics are tested elsewhere."""
     network = lf.QuadraticNetwork(
