@@ -40,6 +40,7 @@ def test_claims_hold(name: str) -> None:
     assert json.loads(as_json(figure, "quick", outcome))["agree"]
 
 
+@pytest.mark.slow
 def test_a_theory_without_self_response_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Preactivations that do not feel what their own sample did to the weights."""
     right = row.RowPass._preactivations

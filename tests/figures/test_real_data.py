@@ -40,6 +40,7 @@ def test_correlations_are_what_the_theory_misses(monkeypatch: pytest.MonkeyPatch
     assert "d = 180, n = 360" in picture.words
 
 
+@pytest.mark.slow
 def test_a_theory_that_is_off_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """With six times the weight decay."""
     monkeypatch.setattr(real_data, "digits", made_up_images)

@@ -10,6 +10,7 @@ from lossflow.meanfield import stationary
 SMALL = {"deltas": (0.5, 1.0, 2.0), "decays": (1e-2, 0.1), "dimension": 100, "runs": 12, "steps": 40, "paths": 1024}
 
 
+@pytest.mark.slow
 def test_flows_end_where_they_should() -> None:
     outcome = stationary_glm.draw(**SMALL)
     assert len(outcome.verdicts) == 3 + 2

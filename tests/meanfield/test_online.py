@@ -101,6 +101,7 @@ def test_small_updates_are_the_flow(problem: lf.AbstractProblem) -> None:
         assert 2 * fine[name] - coarse[name] == pytest.approx(flow[name], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_one_pass_over_the_data() -> None:
     """Fresh batches: SGD whose batches are new samples is what the equations of updates say, at finite delta and up to one pass.
 
@@ -131,6 +132,7 @@ def test_one_pass_over_the_data() -> None:
     assert abs(without - online.values["norm"][-1]) > 0.05
 
 
+@pytest.mark.slow
 def test_sampled_averages_have_honest_errors() -> None:
     """Softmax with two classes is logistic regression of the difference of its columns."""
     softmax = lf.Softmax(classes=2, delta=math.inf, sharpness=1.0)

@@ -68,6 +68,7 @@ def test_the_fixed_point_is_fixed(problem: lf.GeneralizedLinear) -> None:
     assert again == pytest.approx(point, rel=1e-9, abs=1e-11)
 
 
+@pytest.mark.slow
 def test_another_way_to_the_fixed_point() -> None:
     """By two-dimensional Gauss sums over (w*, w) with y = 1, bisection for the proximal point and plain iteration: to 1e-8."""
     delta, decay = 2.0, 0.05
