@@ -23,7 +23,7 @@ from lossflow.simulate.diagonal import (
     by_flow,
     stiffness,
 )
-from lossflow.simulate.repetition import Record, Tick, repeat
+from lossflow.simulate.repetition import Record, Tick, repeat, sampled_error
 from lossflow.trajectory import COMPLETE, Status, Trajectory
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def solve_coordinates(
     return Trajectory(
         times=times,
         values=values,
-        uncertainty={name: _uncertainty(runs, left) for name, runs in every.items()},
+        uncertainty={name: sampled_error(runs, left) for name, runs in every.items()},
         status=_status(records),
         problem=problem,
         method=method,
@@ -98,14 +98,6 @@ def _solver(process: CoordinateProcess, dynamics: AbstractDynamics, last: float)
     if isinstance(dynamics, GradientDescent):
         return "descent"
     return "collocation" if last > 0 and stiffness(process, last) > STIFF else "runge-kutta"
-
-
-def _uncertainty(runs: Array, tolerance: float) -> Array:
-    """One standard error of the mean and the error of the integration, in quadrature."""
-    mean = np.mean(runs, axis=0)
-    if len(runs) == 1:
-        return np.where(np.isnan(mean), np.nan, np.inf)
-    return np.sqrt(np.var(runs, axis=0, ddof=1) / len(runs) + (tolerance * np.abs(mean)) ** 2)
 
 
 def _status(records: list[Record]) -> Status:

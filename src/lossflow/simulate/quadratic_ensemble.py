@@ -22,7 +22,7 @@ from lossflow.problems.matrix import MatrixProcess, coordinates
 from lossflow.problems.row import require_dimension
 from lossflow.simulate.ode import integrate
 from lossflow.simulate.quadratic_samples import AllSamples, GoeSamples, Samples
-from lossflow.simulate.repetition import Record, Tick, repeat
+from lossflow.simulate.repetition import Record, Tick, repeat, sampled_error
 from lossflow.trajectory import COMPLETE, Status, Trajectory
 
 if TYPE_CHECKING:
@@ -103,17 +103,11 @@ def solve_matrices(
     back = np.argsort(order)
     every = {name: np.stack([record["values"][k][back] for record in records]) for k, name in enumerate(OBSERVABLES)}
     values = {name: runs.mean(axis=0) for name, runs in every.items()}
-    uncertainty = {}
-    for name, runs in every.items():
-        if method.runs == 1:
-            uncertainty[name] = np.where(np.isnan(values[name]), np.nan, np.inf)
-            continue
-        discretization = method.tolerance * np.abs(values[name]) if counts is None else 0.0
-        uncertainty[name] = np.hypot(runs.std(axis=0, ddof=1) / math.sqrt(method.runs), discretization)
+    left = method.tolerance if counts is None else 0.0
     return Trajectory(
         times=times,
         values=values,
-        uncertainty=uncertainty,
+        uncertainty={name: sampled_error(runs, left) for name, runs in every.items()},
         status=_status(records),
         problem=problem,
         method=method,

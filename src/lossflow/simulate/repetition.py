@@ -100,3 +100,14 @@ def _load(checkpoint: Checkpoint) -> dict[int, Record]:
         piece, name = key.split(" ", 1)
         done.setdefault(int(piece), {})[name] = array.astype(np.float64)
     return done
+
+
+def sampled_error(runs: Array, tolerance: float) -> Array:
+    """One standard error of the mean over runs (R, ...) and the error `tolerance` of their integration, in quadrature.
+
+    inf for a single run, whose scatter is unknown; NaN where the mean is.
+    """
+    mean = np.mean(runs, axis=0)
+    if len(runs) == 1:
+        return np.where(np.isnan(mean), np.nan, np.inf)
+    return np.sqrt(np.var(runs, axis=0, ddof=1) / len(runs) + (tolerance * np.abs(mean)) ** 2)
