@@ -56,7 +56,7 @@ def test_a_mean_field_that_is_off_is_noticed(off: float, monkeypatch: pytest.Mon
 
 
 @dataclass(frozen=True, repr=False)
-class NormalizedDiagonal(cross_checks.IndependentDiagonal):
+class NormalizedDiagonal(lf.DiagonalLinear):
     """Rows of norm one instead of independent entries: the same limit, other averages at finite d."""
 
     def as_sample(self, sizes: Mapping[str, float], run: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:

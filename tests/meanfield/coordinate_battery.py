@@ -25,7 +25,14 @@ import numpy as np
 
 from lossflow.meanfield.method import MeanField
 from lossflow.method import solve
-from lossflow.problems.diagonal import AbstractInit, DiagonalLinear, GeneralInit, NonNegativeInit, SymmetricInit
+from lossflow.problems.diagonal import (
+    AbstractInit,
+    BalancedDiagonal,
+    DiagonalLinear,
+    GeneralInit,
+    NonNegativeInit,
+    SymmetricInit,
+)
 from lossflow.problems.priors import (
     AbstractPrior,
     AtomicPrior,
@@ -95,7 +102,7 @@ def simulated(number: int) -> Row:
     row["runs"] = {}
     for d, runs in RUNS.items():
         method = Simulation({"d": d}, runs, SIMULATION_SEED + number + d, tolerance=TOLERANCE)
-        found = solve(setting.problem, method, np.array(setting.times)).details["runs"]
+        found = solve(BalancedDiagonal.of(setting.problem), method, np.array(setting.times)).details["runs"]
         row["runs"][str(d)] = [[_short(value) for value in found[name][:, place]] for name, place in NUMBERS]
     return row
 

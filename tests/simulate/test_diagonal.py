@@ -14,6 +14,7 @@ import lossflow as lf
 from lossflow.keys import generator
 from lossflow.meanfield.diagonal_entropy import Link
 from lossflow.meanfield.diagonal_finite import Sample, interpolate
+from lossflow.problems.diagonal import BalancedDiagonal
 from lossflow.simulate import collocation, diagonal, diagonal_ensemble
 from lossflow.simulate.diagonal import DiagonalRun, by_flow
 from lossflow.simulate.gradients import compiled
@@ -132,7 +133,7 @@ def test_many_data_end_at_least_squares_and_weight_decay_at_the_lasso() -> None:
     assert found["loss"][0] == pytest.approx(float(rest[0]) / (2 * len(sample["y"])), rel=1e-8)
     decaying = replace(SPARSE, weight_decay=0.05)
     sample = decaying.as_sample({"d": 32}, 0, 3)
-    found = by_flow(DiagonalRun(decaying.as_process(), sample), np.array([3000.0]), 1e-8, True, nothing)
+    found = by_flow(DiagonalRun(decaying.as_process(), sample), np.array([10000.0]), 1e-8, True, nothing)
     beta = lasso(sample["X"], sample["y"], 0.05)
     assert found["mse"][0] == pytest.approx(np.mean((beta - sample["beta_star"]) ** 2), rel=1e-6)
     assert found["l1"][0] == pytest.approx(np.abs(beta).mean(), rel=1e-6)
@@ -155,8 +156,25 @@ def lasso(X: Array, y: Array, strength: float) -> Array:
     return beta
 
 
-def test_a_sample_has_exactly_what_would_fluctuate() -> None:
-    problem = lf.DiagonalLinear(0.5, lf.BernoulliGaussian(0.1), 0.25)
+@pytest.mark.parametrize("prior", [lf.GaussianPrior(0.5), lf.RademacherSparse(0.25)])
+def test_samples_are_those_of_the_exact_series_at_the_same_size(prior: lf.AbstractPrior) -> None:
+    """Balanced samples are far off: at d = 8 their averages are others."""
+    network, times = lf.DiagonalLinear(0.5, prior, 0.1), np.array([0.0, 0.004])
+    series = lf.solve(network, lf.Series({"d": 8}, 3), times)
+    off = {}
+    for problem in (network, BalancedDiagonal.of(network)):
+        found = lf.solve(problem, lf.Simulation({"d": 8}, runs=1000, tolerance=1e-6), times)
+        for name in ("loss", "mse"):
+            runs = found.details["runs"][name]
+            falls, expected = runs[:, 0] - runs[:, 1], series.values[name][0] - series.values[name][1]
+            off[problem, name] = abs(falls.mean() - expected) / (falls.std(ddof=1) / math.sqrt(len(falls)))
+    assert off[network, "loss"] < 4
+    assert off[network, "mse"] < 4
+    assert off[BalancedDiagonal.of(network), "loss"] > 8
+
+
+def test_balanced_samples_have_exactly_what_would_fluctuate() -> None:
+    problem = BalancedDiagonal(0.5, lf.BernoulliGaussian(0.1), 0.25)
     sample = problem.as_sample({"d": 400}, 2, 5)
     X, y, star = sample["X"], sample["y"], sample["beta_star"]
     noise = y - X @ star
@@ -171,7 +189,7 @@ def test_a_sample_has_exactly_what_would_fluctuate() -> None:
 def test_components_have_their_share_on_average() -> None:
     """7 entries of weights 0.3, 0.5, 0.2: 2.1, 3.5 and 1.4 of them."""
     process = lf.DiagonalLinear(1.0, lf.AtomicPrior((0.0, 1.0, 2.0), (0.3, 0.5, 0.2))).as_process()
-    draws = np.array([process._signal(7, generator(0, run, "signal")) for run in range(2000)])
+    draws = np.array([process._balanced_signal(7, generator(0, run, "signal")) for run in range(2000)])
     for atom, expected in ((0.0, 2.1), (1.0, 3.5), (2.0, 1.4)):
         counts = (draws == atom).sum(axis=1)
         assert counts.max() - counts.min() <= 2

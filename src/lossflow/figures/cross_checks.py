@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -52,26 +52,8 @@ TOLERANCE = 1e-12  # of every run: gaps of order 2 go down to 1e-9
 EARLIER = 10  # times of simulations are by this earlier, so that the mean at the first ones is known by one order more
 
 
-@dataclass(frozen=True, repr=False)
-class IndependentDiagonal(DiagonalLinear):
-    """A diagonal network whose samples are of independent entries, as the expansion has them.
-
-    Those of `DiagonalLinear` are balanced, which changes averages at finite d (`CoordinateProcess.sample`).
-    """
-
-    def as_sample(self, sizes: Mapping[str, float], run: int, seed: int) -> dict[str, Array]:
-        """u, v, beta_star (d,), X (n, d), y (n,); beta* standard normal."""
-        d = int(sizes["d"])
-        n = round(self.delta * d)
-        random = generator(seed, run, "independent entries")
-        star, X = random.standard_normal(d), random.standard_normal((n, d)) / math.sqrt(d)
-        noise = math.sqrt(self.noise_variance) * random.standard_normal(n)
-        u, v = (np.full(d, weight) for weight in self.as_process().weights)
-        return {"u": u, "v": v, "beta_star": star, "X": X, "y": X @ star + noise}
-
-
 REGRESSION = GeneralizedLinear(Square(), LinearLabels(noise_variance=0.25), delta=2.0, weight_decay=0.1)
-DIAGONAL = IndependentDiagonal(0.5, BernoulliGaussian(1.0), 0.1)
+DIAGONAL = DiagonalLinear(0.5, BernoulliGaussian(1.0), 0.1)
 QUADRATIC = QuadraticNetwork(alpha=0.5, kappa=0.5, kappa_star=0.5)
 OBJECTS: Mapping[str, AbstractProblem] = {
     "linear regression": REGRESSION,

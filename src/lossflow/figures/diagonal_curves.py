@@ -12,7 +12,7 @@ from lossflow.figures.figure import Figure, Outcome, Picture, Verdict
 from lossflow.meanfield.method import MeanField
 from lossflow.method import solve
 from lossflow.plot import COLORS, MARKERS, POINTS
-from lossflow.problems.diagonal import DiagonalLinear, SymmetricInit
+from lossflow.problems.diagonal import BalancedDiagonal, DiagonalLinear, SymmetricInit
 from lossflow.problems.priors import RademacherSparse
 from lossflow.significance import LEVEL, judge
 from lossflow.simulate.method import Simulation
@@ -56,7 +56,8 @@ class Extrapolated:
 
 
 def experiment(problem: DiagonalLinear, times: Array, d: int, runs: int, tolerance: float = 1e-6) -> Extrapolated:
-    """Runs at d and 2 d."""
+    """Runs at d and 2 d, of balanced samples."""
+    problem = BalancedDiagonal.of(problem)
     method = Simulation({"d": d}, runs, seed=d, tolerance=tolerance)
     larger = replace(method, sizes={"d": 2 * d}, seed=2 * d)
     return Extrapolated(solve(problem, method, times), solve(problem, larger, times))

@@ -15,7 +15,7 @@ from lossflow.keys import generator
 from lossflow.meanfield.method import MeanField
 from lossflow.method import solve
 from lossflow.plot import draw_trajectories
-from lossflow.problems.diagonal import DiagonalLinear, SymmetricInit
+from lossflow.problems.diagonal import BalancedDiagonal, SymmetricInit
 from lossflow.problems.priors import RademacherSparse
 from lossflow.simulate.design import Design
 from lossflow.simulate.method import Simulation
@@ -46,7 +46,7 @@ def draw(
 ) -> Outcome:
     """kappa: of the start; last: time; classes: of digits, None for all; n: samples, d = 2 n; the rest: of the theory."""
     d = 2 * n
-    problem = DiagonalLinear(0.5, RademacherSparse(0.1), 0.01, SymmetricInit(math.sqrt(kappa)))
+    problem = BalancedDiagonal(0.5, RademacherSparse(0.1), 0.01, SymmetricInit(math.sqrt(kappa)))
     images = _features(classes, n)
     gaussian, signs = (generator(0, 0, f"universality, {kind}") for kind in ("Gaussian", "signs"))
     designs = (

@@ -21,6 +21,8 @@ from lossflow.trajectory import Trajectory
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from lossflow.meanfield.answer import Answer
+
     Array = npt.NDArray[np.float64]
 
 FORMAT = 2  # of the checkpoint and of the numbers that lead to it; raised when either changes
@@ -85,33 +87,6 @@ class MeanField(AbstractMethod):
             from lossflow.meanfield.matrix import solve_matrix
 
             return solve_matrix(self, problem, process, times, dynamics)
-        if isinstance(process, CoordinateProcess) and self.dimension is None:
-            from lossflow.meanfield.coordinate import FORMAT as COORDINATE_FORMAT
-            from lossflow.meanfield.coordinate import solve_coordinate
-
-            answer = solve_coordinate(
-                process,
-                dynamics,
-                times,
-                paths=self.paths,
-                resolution=self.resolution,
-                randomizations=self.randomizations,
-                seed=self.seed,
-                checkpoint=Checkpoint(
-                    "meanfield", self.question_key(problem, times, dynamics, f"coordinate {COORDINATE_FORMAT}")
-                ),
-            )
-            return Trajectory(
-                times=times,
-                values=answer.values,
-                uncertainty=answer.uncertainty,
-                status=answer.status,
-                problem=problem,
-                method=self,
-                dynamics=dynamics,
-                details=answer.details,
-                references=("NI25v2",),
-            )
         if not isinstance(process, RowProcess | CoordinateProcess):
             raise problem.silence("process", f"MeanField knows no {type(process).__name__} so far")
         if self.dimension is not None:
@@ -119,32 +94,46 @@ class MeanField(AbstractMethod):
                 f"MeanField.dimension belongs to matrix processes such as that of QuadraticNetwork, got {self.dimension} for "
                 f"{type(problem).__name__}; leave it None"
             )
-        assert isinstance(process, RowProcess)
-        from lossflow.meanfield import linear
-
-        if linear.covers(process, dynamics):
-            found = linear.solve(process, dynamics, times)
-        else:
-            from lossflow.meanfield.solver import solve_row
-
-            found = solve_row(
-                process,
-                dynamics,
-                times,
-                paths=self.paths,
-                resolution=self.resolution,
-                randomizations=self.randomizations,
-                seed=self.seed,
-                checkpoint=Checkpoint("meanfield", self.question_key(problem, times, dynamics, str(FORMAT))),
-            )
+        answer = self._answer(problem, process, times, dynamics)
         return Trajectory(
             times=times,
-            values=found.values,
-            uncertainty=found.uncertainty,
-            status=found.status,
+            values=answer.values,
+            uncertainty=answer.uncertainty,
+            status=answer.status,
             problem=problem,
             method=self,
             dynamics=dynamics,
-            details=found.details,
-            references=("NI26v2",),
+            details=answer.details,
+            references=("NI25v2",) if isinstance(process, CoordinateProcess) else ("NI26v2",),
         )
+
+    def _answer(
+        self,
+        problem: AbstractProblem,
+        process: RowProcess | CoordinateProcess,
+        times: Array,
+        dynamics: AbstractDynamics,
+    ) -> Answer:
+        """By closed form where there is one, by paths where not."""
+        options = {
+            "paths": self.paths,
+            "resolution": self.resolution,
+            "randomizations": self.randomizations,
+            "seed": self.seed,
+        }
+
+        def checkpoint(kind: str) -> Checkpoint:
+            return Checkpoint("meanfield", self.question_key(problem, times, dynamics, kind))
+
+        if isinstance(process, CoordinateProcess):
+            from lossflow.meanfield import coordinate
+
+            kind = f"coordinate {coordinate.FORMAT}"
+            return coordinate.solve_coordinate(process, dynamics, times, **options, checkpoint=checkpoint(kind))
+        from lossflow.meanfield import linear
+
+        if linear.covers(process, dynamics):
+            return linear.solve(process, dynamics, times)
+        from lossflow.meanfield.solver import solve_row
+
+        return solve_row(process, dynamics, times, **options, checkpoint=checkpoint(str(FORMAT)))

@@ -26,7 +26,7 @@ class CoordinateProcess:
 
     prior: the law of the independent entries of beta*. weights: (u0, v0), the start of every coordinate; squares:
     (a0^2, b0^2) = ((u0 + v0)^2/2, (u0 - v0)^2/2). delta: n/d, inf for the population problem. weight_decay: lambda in the
-    penalty lambda (||u||^2 + ||v||^2)/2.
+    penalty lambda (||u||^2 + ||v||^2)/2. balanced: how samples are drawn, see `sample`.
     docs/theory/diagonal.md sections 1 and 3 [NI25v2].
     """
 
@@ -35,6 +35,7 @@ class CoordinateProcess:
     noise_variance: float
     weights: tuple[float, float]
     weight_decay: float
+    balanced: bool = False
 
     @property
     def squares(self) -> tuple[float, float]:
@@ -66,26 +67,28 @@ class CoordinateProcess:
 
         sizes: {"d": ...}, a whole number >= 1. run, seed: >= 0; the draw depends on nothing else. design: a matrix (n, d) to
         take for X instead of N(0, 1/d).
-        What would fluctuate by 1/sqrt(d) in every run is fixed: beta* has as many entries of each component as the prior says
-        and normal ones are stratified, one of each quantile; the noise has exactly its mean square, and so has X beta*, which is
-        orthogonal to the noise (both unless X is given). That changes averages by relative order 1/d; those of an `expansion` at
-        the same d are of independent entries.
+        All entries are independent. A balanced process fixes what fluctuates by 1/sqrt(d) from run to run: beta* has as many
+        entries of each component as the prior says and normal ones are stratified, one of each quantile; the noise has exactly
+        its mean square, and so has X beta*, which is orthogonal to the noise (both unless X is given). Averages then need far
+        fewer runs; at finite d they are others, by relative order 1/d.
         docs/theory/diagonal.md section 10 [NI25v2].
         """
         d = require_dimension(sizes, 1)
         n = self.samples(d) if design is None else len(design)
-        star = self._signal(d, generator(seed, run, "signal"))
-        noise = generator(seed, run, "noise").standard_normal(n)
-        noise *= math.sqrt(self.noise_variance * n) / float(np.linalg.norm(noise))
-        if design is None:
+        random = generator(seed, run, "signal")
+        star = self._balanced_signal(d, random) if self.balanced else self.prior.draw(d, random)
+        noise = math.sqrt(self.noise_variance) * generator(seed, run, "noise").standard_normal(n)
+        if self.balanced and self.noise_variance:
+            noise *= math.sqrt(self.noise_variance * n) / float(np.linalg.norm(noise))
+        X = design
+        if X is None:
             X = generator(seed, run, "data").standard_normal((n, d)) / math.sqrt(d)
-            _fix_outputs(X, star, noise)
-        else:
-            X = design
+            if self.balanced:
+                _fix_outputs(X, star, noise)
         u, v = (np.full(d, weight) for weight in self.weights)
         return {"u": u, "v": v, "beta_star": star, "X": X, "y": X @ star + noise}
 
-    def _signal(self, d: int, random: np.random.Generator) -> Array:
+    def _balanced_signal(self, d: int, random: np.random.Generator) -> Array:
         from scipy.special import ndtri
 
         components = self.prior.components

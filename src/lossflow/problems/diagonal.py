@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -279,3 +279,20 @@ class DiagonalLinear(AbstractProblem):
         return diagonal_diagrams(
             self.delta, self.noise_variance, decay(self.weight_decay), self.init.squares, components
         )
+
+
+@dataclass(frozen=True, repr=False)
+class BalancedDiagonal(DiagonalLinear):
+    """`DiagonalLinear` whose samples fix what fluctuates by 1/sqrt(d) from run to run, for experiments about d -> infinity.
+
+    Theory is the same, averages of samples at finite d are others; see `CoordinateProcess.sample`.
+    docs/theory/diagonal.md section 10 [NI25v2].
+    """
+
+    def _process(self, language: str) -> CoordinateProcess:
+        return replace(super()._process(language), balanced=True)
+
+    @classmethod
+    def of(cls, problem: DiagonalLinear) -> BalancedDiagonal:
+        """The same problem with balanced samples."""
+        return cls(**{field.name: getattr(problem, field.name) for field in fields(problem)})

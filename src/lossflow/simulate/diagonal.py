@@ -19,6 +19,7 @@ from lossflow.dynamics import GradientDescent
 from lossflow.problems.coordinate import CoordinateProcess
 from lossflow.simulate.collocation import collocate
 from lossflow.simulate.ode import End, integrate
+from lossflow.simulate.outcome import BLOWN_UP, DIVERGED, REACHED, TOO_STIFF
 from lossflow.simulate.repetition import Record, Tick
 
 Array = npt.NDArray[np.float64]
@@ -30,7 +31,6 @@ CLOCK = 1e-6  # of the slowest force, the speed of a clock that the explicit sol
 STIFF = 2000.0  # of the fastest rate, integrated over time: beyond, the implicit solver is faster and more accurate
 OBSERVABLES = ("loss", "mse", "l1", "l2")
 
-REACHED, DIVERGED, BLOWN_UP, TOO_STIFF = range(4)  # how a run ended
 ENDS = ("end", "outcome", "steps")  # what a record has besides observables
 
 

@@ -14,8 +14,6 @@ from lossflow.problem import AbstractProblem
 from lossflow.problems.coordinate import CoordinateProcess
 from lossflow.problems.row import require_dimension
 from lossflow.simulate.diagonal import (
-    BLOWN_UP,
-    DIVERGED,
     OBSERVABLES,
     STIFF,
     DiagonalRun,
@@ -23,8 +21,9 @@ from lossflow.simulate.diagonal import (
     by_flow,
     stiffness,
 )
+from lossflow.simulate.outcome import ended
 from lossflow.simulate.repetition import Record, Tick, repeat, sampled_error
-from lossflow.trajectory import COMPLETE, Status, Trajectory
+from lossflow.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
-FORMAT = 1  # of the numbers; raised when they change
+FORMAT = 2  # of the numbers; raised when they change
 
 
 def solve_coordinates(
@@ -84,7 +83,7 @@ def solve_coordinates(
         times=times,
         values=values,
         uncertainty={name: sampled_error(runs, left) for name, runs in every.items()},
-        status=_status(records),
+        status=ended(records, "take a smaller step"),
         problem=problem,
         method=method,
         dynamics=dynamics,
@@ -98,21 +97,3 @@ def _solver(process: CoordinateProcess, dynamics: AbstractDynamics, last: float)
     if isinstance(dynamics, GradientDescent):
         return "descent"
     return "collocation" if last > 0 and stiffness(process, last) > STIFF else "runge-kutta"
-
-
-def _status(records: list[Record]) -> Status:
-    ended = [record for record in records if int(record["outcome"])]
-    if not ended:
-        return COMPLETE
-    first = min(ended, key=lambda record: abs(float(record["end"])))
-    last, outcome = float(first["end"]), int(first["outcome"])
-    count = f"{len(ended)} of {len(records)} runs"
-    if outcome == BLOWN_UP:
-        return Status(
-            "left_domain", last, f"{count} blow up, the first at t = {last:.6g}; ask for times nearer to zero"
-        )
-    if outcome == DIVERGED:
-        return Status("stopped", last, f"{count} diverge, the first at t = {last:.6g}; take a smaller step")
-    return Status(
-        "stopped", last, f"{count} need too many steps, the first at t = {last:.6g}; ask for times nearer to zero"
-    )

@@ -21,9 +21,10 @@ from lossflow.problem import AbstractProblem
 from lossflow.problems.matrix import MatrixProcess, coordinates
 from lossflow.problems.row import require_dimension
 from lossflow.simulate.ode import integrate
-from lossflow.simulate.quadratic_samples import AllSamples, GoeSamples, Samples
+from lossflow.simulate.outcome import BLOWN_UP, DIVERGED, REACHED, TOO_STIFF, ended
+from lossflow.simulate.quadratic_samples import GRAM, AllSamples, GoeSamples, Samples
 from lossflow.simulate.repetition import Record, Tick, repeat, sampled_error
-from lossflow.trajectory import COMPLETE, Status, Trajectory
+from lossflow.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,7 +38,6 @@ OBSERVABLES = ("loss", "mse", "in_sample_error", "overlap")
 HUGE = 1e10  # of a typical entry of W at the start, beyond which descent has diverged
 FORCES_OF_A_FLOW = 1000  # how often a flow asks for its force, roughly
 REPAID = 1 / 8  # of d^2/2: from so many forces on the Gram matrix saves more than it cost
-REACHED, DIVERGED, BLOWN_UP, TOO_STIFF = range(4)  # how a run ended
 
 
 class MatrixRun:
@@ -84,7 +84,7 @@ def solve_matrices(
     finite = math.isfinite(process.alpha)
     n, p = process.samples(d) if finite else 0, d * (d + 1) // 2
     forces = FORCES_OF_A_FLOW if counts is None else int(counts[-1])
-    gram = n > p and forces >= REPAID * p
+    gram = n > GRAM * p and forces >= REPAID * p
     needed = 8.0 * (n * p + (p**2 if gram else 0) + 40 * d**2)
     require_memory(needed, f"one run with n = {n} and d = {d}")
 
@@ -108,7 +108,7 @@ def solve_matrices(
         times=times,
         values=values,
         uncertainty={name: sampled_error(runs, left) for name, runs in every.items()},
-        status=_status(records),
+        status=ended(records, "take smaller steps, or GradientFlow()"),
         problem=problem,
         method=method,
         dynamics=dynamics,
@@ -172,21 +172,3 @@ def _record(values: Array, steps: int, time: float = np.nan, outcome: int = REAC
         "end": np.asarray(time),
         "outcome": np.asarray(float(outcome)),
     }
-
-
-def _status(records: list[Record]) -> Status:
-    """Complete, or the earliest time at which a run ended, and why."""
-    ended = [record for record in records if int(record["outcome"])]
-    if not ended:
-        return COMPLETE
-    first = min(ended, key=lambda record: abs(float(record["end"])))
-    last = float(first["end"])
-    count = f"{len(ended)} of {len(records)} runs"
-    if int(first["outcome"]) == BLOWN_UP:
-        reason = f"{count} blow up, the first at t = {last:.6g}; ask for times nearer to zero"
-        return Status("left_domain", last, reason)
-    if int(first["outcome"]) == DIVERGED:
-        reason = f"{count} diverge, the first at t = {last:.6g}; take smaller steps, or GradientFlow()"
-        return Status("stopped", last, reason)
-    reason = f"{count} need too many steps, the first at t = {last:.6g}; ask for times nearer to zero"
-    return Status("stopped", last, reason)

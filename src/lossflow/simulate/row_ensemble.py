@@ -23,12 +23,10 @@ from lossflow.keys import generator
 from lossflow.memory import SHARE, available_memory, require_memory
 from lossflow.problem import AbstractProblem
 from lossflow.problems.row import RowProcess, require_dimension
+from lossflow.simulate.outcome import ended
 from lossflow.simulate.repetition import Record, Tick, repeat
 from lossflow.simulate.rows import (
-    BLOWN_UP,
-    DIVERGED,
     ENDS,
-    TOO_STIFF,
     Refinement,
     RowRun,
     by_refined_steps,
@@ -36,7 +34,7 @@ from lossflow.simulate.rows import (
     is_refined,
     require_dynamics,
 )
-from lossflow.trajectory import COMPLETE, Status, Trajectory
+from lossflow.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -182,7 +180,7 @@ def _trajectory(
         if method.runs > 1 and np.isfinite(values["norm"][place]).all():
             for name, error in _test_uncertainty(process, values, place).items():
                 uncertainty[name][place] = math.hypot(float(uncertainty[name][place]), error)
-    status = _status(records, dynamics, process)
+    status = ended(records, _advice(dynamics, process))
     details: dict[str, Any] = {
         "runs": every,
         "steps": np.array([int(record["steps"]) for record in records]),
@@ -213,29 +211,12 @@ def _test_uncertainty(process: RowProcess, values: Mapping[str, Array], place: i
     return process.model.test_uncertainty(norm, overlap, process.teacher)
 
 
-def _status(records: list[Record], dynamics: AbstractDynamics, process: RowProcess) -> Status:
-    ended = [record for record in records if int(record["outcome"])]
-    if not ended:
-        return COMPLETE
-    first = min(ended, key=lambda record: abs(float(record["end"])))
-    last, outcome = float(first["end"]), int(first["outcome"])
-    count = f"{len(ended)} of {len(records)} runs"
-    if outcome == BLOWN_UP:
-        return Status(
-            "left_domain", last, f"{count} blow up, the first at t = {last:.6g}; ask for times nearer to zero"
-        )
-    if outcome == TOO_STIFF:
-        return Status(
-            "stopped", last, f"{count} need too many steps, the first at t = {last:.6g}; ask for times nearer to zero"
-        )
-    assert outcome == DIVERGED
-    bound = process.stability_bound()
-    advice = (
-        f"steps below {bound:.4g} are stable" if dynamics.step is not None and bound > 0 else "ask for earlier times"
-    )
+def _advice(dynamics: AbstractDynamics, process: RowProcess) -> str:
+    """What to do where runs diverge."""
     if dynamics.step is None and isinstance(dynamics, (StochasticGradientFlow, PoissonSGD)):
-        advice = "lower the temperature, or ask for earlier times"
-    return Status("stopped", last, f"{count} diverge, the first at t = {last:.6g}; {advice}")
+        return "lower the temperature, or ask for earlier times"
+    bound = process.stability_bound()
+    return f"steps below {bound:.4g} are stable" if dynamics.step is not None and bound > 0 else "ask for earlier times"
 
 
 def _notes(process: RowProcess, every: Mapping[str, Array], times: Array) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from lossflow.keys import generator
 from lossflow.problems.row import RowProcess
 from lossflow.simulate.noise import Kick, increments, kicks
 from lossflow.simulate.ode import integrate
+from lossflow.simulate.outcome import BLOWN_UP, DIVERGED, REACHED, TOO_STIFF
 from lossflow.simulate.repetition import Record, Tick
 
 Array = npt.NDArray[np.float64]
@@ -29,7 +30,6 @@ HUGE = 1e10  # of a typical weight, beyond which a run has diverged
 COARSEST = 0.25  # of the reciprocal of the fastest rate: the first of the steps that are extrapolated to zero
 GATHERED = 0.4  # of the samples in a batch up to which copying their rows is cheaper than passing over all
 
-REACHED, DIVERGED, BLOWN_UP, TOO_STIFF = range(4)  # how a run ended
 ENDS = ("end", "outcome", "steps")  # what a record has besides observables
 
 
