@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import matplotlib.colors as colors
 import numpy as np
@@ -176,6 +177,14 @@ def test_a_comparison_has_both_panels_over_one_axis() -> None:
     assert upper.get_xlim() == lower.get_xlim()
     assert upper.get_ylabel() == "loss $L$"
     assert lower.get_xlabel() == "time $t$"
+
+
+def test_all_of_three_roads_keep_their_colors() -> None:
+    roads = [theory(np.linspace(4, 2, 6)), replace(theory(np.linspace(4, 2, 6)), method=lf.Series(SIZES, 3))]
+    upper, lower = draw_comparison(*roads, experiment(np.linspace(4.1, 2.2, 6))).axes
+    colors = [line.get_color() for line in upper.lines[:2]] + [next(points(upper)).lines[0].get_color()]
+    assert len(set(colors)) == 3
+    assert [line.get_color() for line in lower.lines[:2]] == colors[1:]
 
 
 def test_misuse_is_answered() -> None:

@@ -7,7 +7,7 @@ and markers stay distinct in print and for color-blind readers (Okabe and Ito's 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -128,11 +128,11 @@ def draw_deviations(
         raise InvalidInput(f"{len(gaps)} gaps need as many labels, got {len(labels)}")
     if axes is None:
         axes = _new_axes()
-    trajectories = list({id(t): t for gap in gaps for t in (gap.reference, gap.other)}.values())
-    look_of = {id(t): look for t, look in zip(trajectories, _looks(trajectories), strict=True)}
+    trajectories = _distinct(t for gap in gaps for t in (gap.reference, gap.other))
+    looks = _looks(trajectories)
     shared = _shared_sizes(trajectories)
     for place, gap in enumerate(gaps):
-        look = look_of[id(gap.other)]
+        look = next(look for look, other in zip(looks, trajectories, strict=True) if _is_same_answer(gap.other, other))
         label = labels[place] if labels is not None else _label(gap.other, shared is None)
         ratio = gap.deviation if unit == "sigma" else np.where(np.isfinite(gap.relative), gap.relative, np.nan)
         axes.plot(gap.times, ratio, look.marker + "-", color=look.color, mfc="white", mew=1.0, lw=0.8, label=label)
@@ -203,6 +203,19 @@ def _looks(trajectories: Sequence[Trajectory]) -> list[_Look]:
             seen[color] = rank + 1
         looks.append(_Look(COLORS[color % len(COLORS)], LINES[rank % len(LINES)], MARKERS[color % len(MARKERS)]))
     return looks
+
+
+def _distinct(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
+    found: list[Trajectory] = []
+    for trajectory in trajectories:
+        if not any(_is_same_answer(trajectory, other) for other in found):
+            found.append(trajectory)
+    return found
+
+
+def _is_same_answer(a: Trajectory, b: Trajectory) -> bool:
+    """Whether they are one trajectory, of which gaps may hold copies."""
+    return (a.problem, a.method, a.dynamics) == (b.problem, b.method, b.dynamics) and np.array_equal(a.times, b.times)
 
 
 def _is_same_system(a: Trajectory, b: Trajectory) -> bool:

@@ -92,10 +92,12 @@ def test_the_table_is_spread() -> None:
     assert min(row["plus"] for row in interpolators) == 1e-30
     assert max(row["plus"] for row in interpolators) == pytest.approx(1e6)
     assert min(float(row["mse"]) for row in EXTENDED) < 1e-26
-    asked = [
-        {name: row[name] for name in point} for point, row in zip(diagonal_extended.points(), EXTENDED, strict=True)
-    ]
-    assert asked == diagonal_extended.points()
+    for point, row in zip(diagonal_extended.points(), EXTENDED, strict=True):
+        assert row["prior"] == point.pop("prior")
+        for name, value in point.items():
+            assert row[name] == pytest.approx(value, rel=1e-14, abs=0), (
+                name
+            )  # powers differ in the last digit of processors
 
 
 @pytest.mark.slow
