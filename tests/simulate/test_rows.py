@@ -423,6 +423,16 @@ def test_separable_data_are_announced() -> None:
     assert lf.solve(LOGISTIC, lf.Simulation({"d": 60}, runs=2), [0.0, 10.0]).details["notes"] == ()
 
 
+@pytest.mark.parametrize(("temperature", "hot"), [(0.5, False), (2.5, True)])
+def test_noise_above_its_critical_temperature_is_noted(temperature: float, hot: bool) -> None:
+    """Critical is 2; means of runs understate a second moment that grows without bound."""
+    problem = lf.GeneralizedLinear(lf.Square(), lf.LinearLabels(0.25), delta=2.0)
+    dynamics = lf.StochasticGradientFlow(temperature)
+    found = lf.solve(problem, lf.Simulation({"d": 50}, runs=8), [0.0, 5.0], dynamics)
+    assert any("critical temperature" in note for note in found.details["notes"]) == hot
+    assert (lf.solve(problem, lf.MeanField(), [5.0], dynamics).status.kind == "left_domain") == hot
+
+
 @dataclass(frozen=True, repr=False)
 class Unheard(lf.AbstractDynamics):
     """A dynamics that no method knows."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # of the numbers; raised when they change
 KNOWN = (GradientFlow, GradientDescent, StochasticGradientFlow, PoissonSGD, SGD)
+FEW_RUNS = 0.3  # standard error of a mean over runs, relative to it, beyond which few runs make it up
 FINEST = 6  # halvings of the first step: the error is then 1/64 of the first one and is stated
 NEGLIGIBLE = 0.3  # of the sampling error: a discretization error that is not worth another halving
 
@@ -185,7 +186,7 @@ def _trajectory(
         "runs": every,
         "steps": np.array([int(record["steps"]) for record in records]),
         "end_times": np.array([float(record["end"]) for record in records]),
-        "notes": _notes(process, every, times),
+        "notes": _notes(process, dynamics, every, times),
     }
     if step is not None:
         details |= {"step": step, "discretization": {name: error[back] for name, error in discretization.items()}}
@@ -219,7 +220,9 @@ def _advice(dynamics: AbstractDynamics, process: RowProcess) -> str:
     return f"steps below {bound:.4g} are stable" if dynamics.step is not None and bound > 0 else "ask for earlier times"
 
 
-def _notes(process: RowProcess, every: Mapping[str, Array], times: Array) -> tuple[str, ...]:
+def _notes(
+    process: RowProcess, dynamics: AbstractDynamics, every: Mapping[str, Array], times: Array
+) -> tuple[str, ...]:
     """What a reader of the numbers should know."""
     notes = []
     if not math.isfinite(process.model.lipschitz):
@@ -233,6 +236,17 @@ def _notes(process: RowProcess, every: Mapping[str, Array], times: Array) -> tup
             notes.append(
                 f"the data are separated at the end of {separated} of {len(latest)} runs: without weight decay the norm grows "
                 "for ever and there is no end state"
+            )
+    losses = every["loss"]
+    if len(losses) > 1 and not isinstance(dynamics, (GradientFlow, GradientDescent)):
+        with np.errstate(invalid="ignore", over="ignore"):
+            error = losses.std(axis=0, ddof=1) / math.sqrt(len(losses))
+            uncertain = error > FEW_RUNS * np.abs(losses.mean(axis=0))
+        if uncertain.any():
+            notes.append(
+                f"from t = {times[uncertain].min():.6g} on, the mean loss rests on few of the runs (its standard error is up to "
+                f"{float(np.nanmax(error[uncertain] / losses.mean(axis=0)[uncertain])):.2g} of it): the noise may be hotter than "
+                "its critical temperature, where second moments grow without bound and means of runs understate them"
             )
     return tuple(notes)
 
