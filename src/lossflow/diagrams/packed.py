@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import comb, factorial, lcm
+from math import lcm
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,8 @@ import numpy.typing as npt
 
 from lossflow.diagrams.algebra import DIGIT, Algebra, Sum, count_alike
 from lossflow.diagrams.canonical import Code, twins
+from lossflow.diagrams.counting import bell_number, falling_factorial, log2_pairings, polynomial_through
+from lossflow.diagrams.long_integers import digits_of, extended, floats_of, integers_of, shortened
 from lossflow.diagrams.tensor import Tensor
 from lossflow.diagrams.wick import Law
 from lossflow.errors import InvalidInput
@@ -190,7 +192,7 @@ class Engine:
         """Back to codes, in the numbering of the rows."""
         codes = [self._code(row) for row in packed.rows]
         found: Sum = {}
-        for row, scale, value in zip(packed.item_row, packed.item_scale, _numbers(packed.parts), strict=True):
+        for row, scale, value in zip(packed.item_row, packed.item_scale, integers_of(packed.parts), strict=True):
             found[packed.scales[scale], codes[row]] = Fraction(value, packed.denominator)
         return found
 
@@ -237,7 +239,7 @@ class Engine:
         denominator = lcm(left.denominator, right.denominator)
         items: dict[tuple[int, int], int] = {}
         for part, shift in ((left, 0), (right, len(left.rows))):
-            values = _numbers(part.parts)
+            values = integers_of(part.parts)
             for row, scale, value in zip(part.item_row.tolist(), part.item_scale.tolist(), values, strict=True):
                 key = (int(number[row + shift]), part.scales[scale])
                 items[key] = items.get(key, 0) + value * (denominator // part.denominator)
@@ -327,7 +329,7 @@ class Engine:
             polynomial: dict[int, int] = {}
             for monomial in dict.fromkeys(key for _, _, sum_ in parts for key in sum_):
                 values = [sum_.get(monomial, 0) for _, _, sum_ in parts]
-                for power, coefficient in enumerate(_through(values)):
+                for power, coefficient in enumerate(polynomial_through(values)):
                     if coefficient:
                         polynomial[monomial + (power << bits * place)] = coefficient
             found.append((parts[0][0], parts[0][1], polynomial))
@@ -358,7 +360,7 @@ class Engine:
             if ended:
                 break
         self.axes = best
-        return best, sum(float(np.log2(float(_bell(int(most[axis]))))) for axis in best)
+        return best, sum(float(np.log2(float(bell_number(int(most[axis]))))) for axis in best)
 
     def _descended(
         self,
@@ -500,9 +502,9 @@ class Engine:
         for color, law in enumerate(self.laws):
             law_counts[:, law_of[law]] += counts[:, color]
         law_counts = law_counts[alive]
-        size_bits = float(np.log2(1 + np.abs(_floats(parts)).sum()))
+        size_bits = float(np.log2(1 + np.abs(floats_of(parts)).sum()))
         for e in sorted(blocks):
-            need = _log2_pairings(e, singles) + bell
+            need = log2_pairings(e, singles) + bell
             digits = int((need + 2) // 32) + 1
             first, length = np.zeros(sizes[e], np.int64), np.zeros(sizes[e], np.int64)
             if e == 0:  # the number 1
@@ -523,11 +525,11 @@ class Engine:
                 total_digits = int((need + size_bits + 4) // 32) + 1
                 total = np.zeros((len(classes), max(len(found.monomials), 1), total_digits), np.uint64)
                 kernels.add_multiples(
-                    _extended(parts[here], total_digits), seed[item_row[here]], class_of,
+                    extended(parts[here], total_digits), seed[item_row[here]], class_of,
                     found.first, found.length, found.index, found.words, total,
                 )  # fmt: skip
                 for k, key in enumerate(classes):
-                    numbers = _numbers(total[k].astype(np.uint32))
+                    numbers = integers_of(total[k].astype(np.uint32))
                     sum_ = {int(m): value for m, value in zip(found.monomials, numbers, strict=False) if value}
                     yield Counter({law: int(key[1 + n]) for law, n in law_of.items()}), packed.scales[key[0]], sum_
 
@@ -548,7 +550,7 @@ class Engine:
             first.append(part.first + terms)
             length.append(part.length)
             index.append(np.searchsorted(monomials, part.monomials)[part.index].astype(np.int32))
-            words.append(_extended(part.words, digits, signed=False))
+            words.append(extended(part.words, digits, signed=False))
             rows += len(part.first)
             terms += len(part.index)
         first_, length_, index_, words_ = (np.concatenate(x) for x in (first, length, index, words))
@@ -586,7 +588,7 @@ class Engine:
                     np.searchsorted(both, result)[out_index[:filled]].astype(np.int32),
                 ]
             ),
-            np.concatenate([_extended(same.words, digits, signed=False), out_words[:filled]]),
+            np.concatenate([extended(same.words, digits, signed=False), out_words[:filled]]),
             both,
         )
 
@@ -644,7 +646,9 @@ class Engine:
         monomial += sum(d << DIGIT * (sizes + k) for k, d in enumerate(digits[sizes + len(marked) :]))
         found = [(monomial, 1)]
         for axis, m in zip(marked, digits[sizes:], strict=False):
-            found = [(p + (j << DIGIT * axis), c * s) for p, c in found for j, s in enumerate(_falling(m)) if s]
+            found = [
+                (p + (j << DIGIT * axis), c * s) for p, c in found for j, s in enumerate(falling_factorial(m)) if s
+            ]
         return found
 
     def _most_nodes(self, rows: npt.NDArray[np.uint8]) -> Array:
@@ -766,7 +770,7 @@ class Engine:
         item = order[item_first[parent[step]] + within]
         kinds, kind = _distinct(left.item_scale[item], steps.monomial[step], steps.gone[step], steps.times[step])
         scales: dict[int, int] = {}
-        norm = float(np.abs(_floats(left.parts)).sum()) * 1.001 + 1
+        norm = float(np.abs(floats_of(left.parts)).sum()) * 1.001 + 1
         longest = max((len(items) for items in right_items), default=0)
         edges = int(left.rows[:, 1].max(initial=0)) * max((len(code[1]) for code in codes), default=0)
         largest = max((abs(int(weight * denominator)) for weight in right.values()), default=0)
@@ -791,7 +795,7 @@ class Engine:
         together, target = np.unique(child * max(len(scales), 1) + scale, return_inverse=True)
         total = np.zeros((len(together), digits), np.uint64)
         kernels.add_products(
-            item, target.reshape(-1), weight, _extended(left.parts, digits), _words(weights, digits), total
+            item, target.reshape(-1), weight, extended(left.parts, digits), digits_of(weights, digits), total
         )
         kept = total.any(axis=1)
         item_row, item_scale = together[kept] // max(len(scales), 1), together[kept] % max(len(scales), 1)
@@ -801,7 +805,7 @@ class Engine:
             list(scales),
             item_row.reshape(-1),
             item_scale,
-            _shortened(total[kept].astype(np.uint32)),
+            shortened(total[kept].astype(np.uint32)),
             left.denominator * denominator,
         )
 
@@ -819,7 +823,7 @@ def _packed(rows: npt.NDArray[np.uint8], items: Mapping[tuple[int, int], int], d
         list(scales),
         np.array([row for row, _ in keys], np.int64),
         np.array([scales[scale] for _, scale in keys], np.int64),
-        _words([items[key] for key in keys], longest // 32 + 1),
+        digits_of([items[key] for key in keys], longest // 32 + 1),
         denominator,
     )
 
@@ -852,30 +856,6 @@ def _bytes(parts: object) -> int:
     return sum(part.nbytes for part in values if isinstance(part, np.ndarray))
 
 
-def _words(values: Sequence[int], digits: int) -> npt.NDArray[np.uint32]:
-    """Signed numbers as digits in base 2^32."""
-    modulus = 1 << 32 * digits
-    raw = b"".join((value % modulus).to_bytes(4 * digits, "little") for value in values)
-    return np.frombuffer(raw, "<u4").reshape(len(values), digits).astype(np.uint32)
-
-
-def _numbers(words: npt.NDArray[np.uint32]) -> list[int]:
-    """The inverse of `_words`."""
-    size = 4 * words.shape[1]
-    raw = np.ascontiguousarray(words.astype("<u4")).tobytes()
-    return [int.from_bytes(raw[k : k + size], "little", signed=True) for k in range(0, len(raw), size)] if size else []
-
-
-def _floats(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
-    """Signed numbers, rounded."""
-    if not words.size:
-        return np.zeros(len(words))
-    value = words[:, -1].astype(np.int32).astype(np.float64)
-    for digit in range(words.shape[1] - 2, -1, -1):
-        value = value * 2.0**32 + words[:, digit]
-    return value
-
-
 def _evaluated(block: _Block, shift: int, bits: int, value: int) -> _Block:
     """With a number in place of the variable whose exponent is `bits` wide at `shift`."""
     power = block.deltas >> shift & (1 << bits) - 1
@@ -891,60 +871,3 @@ def _evaluated(block: _Block, shift: int, bits: int, value: int) -> _Block:
         delta.reshape(-1).astype(np.int32)[block.delta],
         deltas,
     )
-
-
-def _through(values: Sequence[int]) -> list[int]:
-    """The integer coefficients of the polynomial with these values at 0, 1, 2, ... .  Newton's differences, expanded."""
-    differences = list(values)
-    for k in range(1, len(values)):
-        for j in range(len(values) - 1, k - 1, -1):
-            differences[j] -= differences[j - 1]
-    found = [Fraction(0)] * len(values)
-    for k, difference in enumerate(differences):
-        for power, coefficient in enumerate(_falling(k)):
-            found[power] += Fraction(difference * coefficient, factorial(k))
-    return [int(coefficient) for coefficient in found]
-
-
-def _extended(words: npt.NDArray[np.uint32], digits: int, *, signed: bool = True) -> npt.NDArray[np.uint32]:
-    """The same numbers with more digits."""
-    if words.shape[1] >= digits:
-        return words[:, :digits]
-    fill = np.where(words[:, -1:] >> 31, 0xFFFFFFFF, 0).astype(np.uint32) if signed else np.uint32(0)
-    wide = np.empty((len(words), digits), np.uint32)
-    wide[:, : words.shape[1]] = words
-    wide[:, words.shape[1] :] = fill
-    return wide
-
-
-def _shortened(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    """Without digits that only repeat the sign."""
-    while words.shape[1] > 1:
-        sign = np.where(words[:, -2] >> 31, 0xFFFFFFFF, 0)
-        if (words[:, -1] != sign).any():
-            return words
-        words = words[:, :-1]
-    return np.ascontiguousarray(words)
-
-
-def _log2_pairings(edges: int, singles: bool) -> float:
-    """log2 of the number of ways to pair edges, and to leave some single if that is allowed."""
-    ways = [1, 1 if singles else 0]
-    for n in range(2, edges + 1):
-        ways.append((n - 1) * ways[n - 2] + (ways[n - 1] if singles else 0))
-    return float(max(ways[edges], 1).bit_length())
-
-
-def _bell(count: int) -> int:
-    bell = [1]
-    for n in range(count):
-        bell.append(sum(comb(n, k) * bell[k] for k in range(n + 1)))
-    return bell[count]
-
-
-def _falling(m: int) -> list[int]:
-    """Coefficients of x (x - 1) ... (x - m + 1)."""
-    found = [1]
-    for n in range(m):
-        found = [(found[k - 1] if k else 0) - n * (found[k] if k < len(found) else 0) for k in range(len(found) + 1)]
-    return found
