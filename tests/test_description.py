@@ -318,6 +318,27 @@ def test_unknown_names_in_files() -> None:
         Description.from_toml("order == 3")
 
 
+@pytest.mark.parametrize(
+    ("written", "complaint"),
+    [
+        ('value = "1/0"', "the value of a Fraction must be a rational number .* got '1/0'"),
+        ('value = "half"', "must be a rational number .* got 'half'"),
+        ("value = [1, 2]", r"must be a rational number .* got \(?\[?1, 2"),
+        ("value = true", "must be a rational number .* got True"),
+        ("value = nan", "must be a rational number .* got nan"),
+        ('value = "1e999999999"', "must be a rational number .* got '1e999999999'"),
+        ('vlaue = "1/2"', "has the fields 'type' and 'value', got 'type', 'vlaue'"),
+        ('value = "1/2", more = 1', "has the fields 'type' and 'value', got 'type', 'value', 'more'"),
+    ],
+)
+def test_fractions_in_files_are_answered_as_every_other_value(written: str, complaint: str) -> None:
+    text = 'type = "Identity"\nscale = { type = "Fraction", ' + written + " }"
+    with pytest.raises(lf.InvalidInput, match=complaint) as caught:
+        Description.from_toml(text)
+    assert "\n" not in str(caught.value)
+    assert lf.Identity.from_toml(text.replace(written, "value = 0.1")).scale == Fraction(1, 10)
+
+
 def test_names_of_the_library_cannot_be_taken() -> None:
     """A file says "Zero": were it a user's own Zero, another problem would be loaded without a word."""
     with pytest.raises(lf.InvalidInput, match="'Zero' is a name of lossflow"):

@@ -196,7 +196,7 @@ WRONG_EXPERIMENTS = {
     ),
     "no fraction": (
         PROBLEM + 'target = { type = "Identity", scale = { type = "Fraction", value = "1/0" } }\n' + LIMIT + TIMES,
-        r"\[problem.target\] holds what is no rational number",
+        r"\[problem.target\] the value of a Fraction must be a rational number such as .*, got '1/0'",
     ),
     "no method": (PROBLEM + TIMES, r"\[methods\] is missing"),
     "methods without names": (

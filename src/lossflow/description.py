@@ -11,6 +11,7 @@ import importlib
 import json
 import math
 import numbers
+import re
 import tomllib
 import types
 import typing
@@ -27,6 +28,7 @@ from lossflow.public import HOMES
 
 Vanishing = Literal["0+"]
 Number = int | Fraction
+POWERS = 4300  # of ten in a rational number that is written as a string: what Python itself prints
 
 _classes: dict[str, dict[str, type[Description]]] = {}  # name -> module -> class
 
@@ -256,6 +258,9 @@ def _as_fraction(value: Any, where: str) -> Fraction:
         if isinstance(value, numbers.Rational):
             return Fraction(int(value.numerator), int(value.denominator))
         if isinstance(value, str):
+            power = re.search(r"[eE]([-+]?[\d_]+)\s*$", value)
+            if power and abs(int(power[1])) > POWERS:
+                raise ValueError
             return Fraction(value)
         if isinstance(value, numbers.Real):
             return Fraction(repr(float(value)))
@@ -359,7 +364,11 @@ def _plain(value: Any, everything: bool) -> Any:
 def _from_plain(data: Any) -> Any:
     if isinstance(data, Mapping) and isinstance(data.get("type"), str):  # a size called "type" has a number
         if data["type"] == "Fraction":
-            return Fraction(data["value"])
+            if set(data) != {"type", "value"}:
+                raise UnknownField(
+                    f"a Fraction in plain data has the fields 'type' and 'value', got {', '.join(map(repr, data))}"
+                )
+            return _as_fraction(data["value"], "the value of a Fraction")
         cls = _class_named(data["type"])
         return cls(**{name: _from_plain(item) for name, item in data.items() if name != "type"})
     if isinstance(data, Mapping):

@@ -322,8 +322,6 @@ def _described(data: Any, place: str) -> Any:
         return Description.from_plain(inner)
     except LossflowError as error:
         raise type(error)(f"[{place}] {error}") from None
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:  # a fraction that is none
-        raise InvalidInput(f"[{place}] holds what is no rational number ({error}); write '1/2' or 0.5") from None
 
 
 def _methods(data: Table) -> dict[str, AbstractMethod]:

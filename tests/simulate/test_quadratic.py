@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import lossflow as lf
+from lossflow.simulate import quadratic_ensemble, quadratic_samples
 from lossflow.simulate.quadratic import Instance
 from lossflow.simulate.quadratic_samples import AllSamples, GoeSamples, NetworkSamples
 
@@ -25,16 +26,17 @@ def matrices(samples: Any) -> np.ndarray:
     return np.array([(np.outer(x, x) - np.eye(d)) / math.sqrt(d) for x in samples.inputs])
 
 
-@pytest.mark.parametrize("alpha", [0.4, 0.9])
+@pytest.mark.parametrize("alpha", [0.4, 1.8])
 @pytest.mark.parametrize("data", ["goe", "network"])
-def test_the_objective_and_its_gradient(alpha: float, data: Any) -> None:
-    """By full matrices X_k and by differences; by the data and by their Gram matrix."""
+def test_the_objective_and_its_gradient(alpha: float, data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By full matrices X_k and by differences; by the data, in several parts, and by their Gram matrix."""
+    monkeypatch.setattr(quadratic_samples, "BLOCK", 10 * 36 * 8)
     instance = Instance(replace(NETWORK, alpha=alpha), 8, 0, 0, data)
     samples, W, n = instance.samples, instance.start, instance.n
     assert n == round(alpha * 64)
     assert isinstance(samples, GoeSamples if data == "goe" else NetworkSamples)
     if isinstance(samples, GoeSamples):
-        assert (samples.gram is not None) is (alpha > 0.6)
+        assert (samples.gram is not None) is (alpha > 1)
     X = matrices(samples)
     assert (X.transpose(0, 2, 1) == X).all()
 
@@ -136,12 +138,20 @@ def test_a_draw_is_the_same_for_every_number_of_samples_but_the_data() -> None:
         assert np.array_equal(few[name], many[name])
 
 
-def test_a_gram_matrix_changes_no_value() -> None:
+def test_a_gram_matrix_changes_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """d = 8: sixty updates pay for it, two do not."""
-    network = replace(NETWORK, alpha=1.0)
+    made = []
+
+    def recorded(X: Any, noise: Any, teacher: Any, gram: bool = False) -> GoeSamples:
+        made.append(gram)
+        return GoeSamples(X, noise, teacher, gram)
+
+    monkeypatch.setattr(quadratic_ensemble, "GoeSamples", recorded)
+    network = replace(NETWORK, alpha=1.8)
     simulation = lf.Simulation({"d": 8}, runs=2)
     short = lf.solve(network, simulation, DESCENT.times(2), DESCENT)
     long = lf.solve(network, simulation, DESCENT.times(60), DESCENT)
+    assert made == [False, False, True, True]
     for name, values in short.details["runs"].items():
         assert long.details["runs"][name][:, :3] == pytest.approx(values, rel=1e-9)
 

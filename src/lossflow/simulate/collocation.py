@@ -60,7 +60,7 @@ class Tableau(NamedTuple):
 
 def tableau(s: int) -> Tableau:
     """Radau IIA with s stages."""
-    nodes = np.sort(legendre.legroots([*np.zeros(s - 1), -1.0, 1.0])) / 2 + 0.5
+    nodes = np.sort(legendre.legroots([*np.zeros(s - 1), -1.0, 1.0]).real) / 2 + 0.5  # numpy >= 2.5 calls them complex
     nodes[-1] = 1.0
     coefficients = np.asarray(np.linalg.inv(legendre.legvander(2 * nodes - 1, s - 1)), np.float64)
     A = integrals(nodes, s) @ coefficients

@@ -12,7 +12,7 @@ import numpy as np
 from lossflow.errors import InvalidInput
 from lossflow.problems.matrix import MatrixProcess
 from lossflow.problems.quadratic import QuadraticNetwork
-from lossflow.simulate.quadratic_samples import GoeSamples, NetworkSamples
+from lossflow.simulate.quadratic_samples import GRAM, GoeSamples, NetworkSamples
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -85,13 +85,13 @@ class Instance:
 
     @cached_property
     def samples(self) -> GoeSamples | NetworkSamples:
-        """The data; with the Gram matrix in their place where that is the smaller one."""
+        """The data; with the Gram matrix in their place where that is much the smaller one."""
         noise = self.process.label_noise(self.d, self.run, self.seed)
         if self.data == "network":
             return NetworkSamples(self.process.inputs(self.d, self.run, self.seed), noise, self.teacher)
         p = self.d * (self.d + 1) // 2
         X = self.process.goe(self.d, self.run, self.seed, single=8 * self.n * p > MOST_BYTES)
-        return GoeSamples(X, noise, self.teacher, gram=self.n > p)
+        return GoeSamples(X, noise, self.teacher, gram=self.n > GRAM * p)
 
     def objective(self, W: Array) -> tuple[float, Array]:
         """d (loss + (lambda/d) |W|^2) and its gradient, which is what the flow descends at unit speed."""
