@@ -26,9 +26,9 @@ slow: ## the batteries that take minutes
 	$(setup) dev
 	@$(python) -m pytest -m slow
 
-bench: ## the named benchmarks, timed
+bench: ## the named benchmarks, timed, or some: only="limit sweep"
 	$(setup) dev
-	@failed=0; for case in benchmarks/*.py; do echo "== $$case"; $(python) "$$case" || failed=1; done; exit $$failed
+	@$(python) tools/bench.py $(only)
 
 docs: ## the documentation site, every example run, in site/index.html
 	$(setup) docs

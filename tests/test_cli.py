@@ -289,6 +289,7 @@ def test_series_refuses(run: Run, arguments: list[str], message: str) -> None:
         (b'type = "CPDecomposition"\nordr = 3', "did you mean 'order'"),
         (b'type = "Zero"', "expected an? AbstractProblem"),
         (b"order = 3", "expected an? AbstractProblem"),
+        (b'[problem]\ntype = "CPDecomposition"\n', r"more than a problem; write its table \[problem\] alone"),
         (b"\xff\xfe\x00", "not a text file"),
     ],
 )
@@ -315,7 +316,7 @@ def test_a_corrupted_cache_is_not_believed(run: Run, tmp_path: Path, monkeypatch
 
 
 def test_commands_are_spelled_with_help(run: Run) -> None:
-    refused(run("seris"), "series")
+    refused(run("seris"), r"'series'\? `lossflow --help`")
     refused(run("reproduce"), "NAME")
     refused(run("report", "--into", "x"), "No such option")
 

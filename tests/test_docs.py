@@ -34,7 +34,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The modules of tools/ as mkdocs sees them."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     yield
-    for name in [name for name in sys.modules if name == "docs" or name.startswith("docs_")]:
+    for name in [name for name in sys.modules if name in ("bench", "docs") or name.startswith("docs_")]:
         del sys.modules[name]
 
 
@@ -203,6 +203,43 @@ def test_every_page_is_in_the_site() -> None:
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for path in (ROOT / "docs").rglob("*.md"):
         assert f"{path.relative_to(ROOT / 'docs').as_posix()}\n" in site, path.name
+
+
+# --- tables of benchmarks
+
+
+def test_a_benchmark_that_ends_replaces_its_table_and_one_that_breaks_off_does_not(tmp_path: Path) -> None:
+    bench, docs = module("bench"), module("docs")
+    script = tmp_path / "fast.py"
+    endings = {
+        "print('ratio 3, 2 needed: met')": "ratio 3, 2 needed: met",
+        "print('ratio 1, 2 needed: MISSED'); sys.exit(1)": "ratio 1, 2 needed: MISSED",
+        "print('ratio 5'); 1 / 0": "ratio 1, 2 needed: MISSED",
+        "print('skipped: no device')": "ratio 1, 2 needed: MISSED",
+    }
+    for (ending, table), code in zip(endings.items(), (0, 1, 1, 0), strict=True):
+        script.write_text(f'"""How fast.\n\nMore."""\nimport sys\n{ending}\n')
+        assert bench.main(["fast"], tmp_path) == code
+        written = (tmp_path / "results" / "fast.md").read_text(encoding="utf-8")
+        assert written in docs.benchmarks(tmp_path)
+        assert written.startswith("## How fast\n\n`benchmarks/fast.py`, ")
+        assert written.endswith(f"```text\n{table}\n```\n")
+        assert ("all bounds are met" in written) == ("3" in table)
+    (tmp_path / "other.py").write_text("")
+    assert "No table is kept of: `other`." in docs.benchmarks(tmp_path)
+    assert bench.main(["fats"], tmp_path) == 2
+
+
+def test_every_benchmark_says_what_it_measures_and_every_table_has_its_benchmark() -> None:
+    bench, folder = module("bench"), ROOT / "benchmarks"
+    assert len(bench.cases(folder)) >= 10
+    for name in bench.cases(folder):
+        assert len(bench.title(folder / f"{name}.py")) > 30, name
+    for path in (folder / "results").glob("*.md"):
+        assert path.stem in bench.cases(folder), path.name
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith(f"## {bench.title(folder / path.name.replace('.md', '.py'))}\n")
+        assert re.search(r"\d+ cores, \d+ GiB of memory, Python 3\.\d+\.\d+", text)
 
 
 # --- links

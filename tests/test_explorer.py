@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -53,31 +53,50 @@ def test_sizes_are_powers_of_p() -> None:
     assert regimes.sizes_at(4, 0.1, 1)["H"] == 1
 
 
-def test_map_and_polygon_follow_the_point() -> None:
-    here = regimes.scaling_map(MATRIX, 1.0, -1.0), regimes.polygon(MATRIX, 1.0, -1.0)
-    there = regimes.scaling_map(MATRIX, 1.0, -2.0), regimes.polygon(MATRIX, 1.0, -2.0)
-    assert [shown(picture) for picture in here] == ["map", "polygon"]
-    assert here[0] != there[0]
-    assert here[1] != there[1]
-    assert here[1] == regimes.polygon(MATRIX, 1.0, -1.0)
-    assert "E lead." in there[1]
+def test_the_polygon_follows_the_point() -> None:
+    here, there = regimes.polygon(MATRIX, 1.0, -1.0), regimes.polygon(MATRIX, 1.0, -2.0)
+    assert shown(here) == shown(there) == "polygon"
+    assert here != there
+    assert here == regimes.polygon(MATRIX, 1.0, -1.0)
+    assert "E lead." in there
+    assert regimes.in_words(MATRIX, 1.0, -2.0).endswith("h = 1, v = -2 lies in the regime E.")
 
 
-def test_the_point_is_drawn_where_it_is() -> None:
-    """Against the ticks of the axes, which the drawing names by their places: the left end is h = 0, the top v = 1."""
+@pytest.mark.parametrize(("h", "v"), [(1.0, -1.0), (0.1, 1.0), (2.0, -3.0)])
+def test_the_point_is_drawn_where_it_is_and_its_handle_lies_around_it(h: float, v: float) -> None:
+    axes = regimes.scaling_map(MATRIX, h, v)
+    drawn = [line.get_xydata().tolist() for line in axes.lines[-2:]]  # type: ignore[union-attr]
+    assert drawn == [[[h, v]], [[h, v]]]
+    box = regimes.handle(MATRIX, h, v)
+    for (low, high), (x, y), limits in ((box["x"], (h, h), axes.get_xlim()), (box["y"], (v, v), axes.get_ylim())):
+        assert limits[0] <= low <= x == y <= high <= limits[1]
+        assert low < high
 
-    def center(h: float, v: float) -> tuple[float, float]:
-        found = re.search(r'<circle cx="([-\d.]+)" cy="([-\d.]+)"', regimes.scaling_map(MATRIX, h, v))
-        assert found
-        return float(found[1]), float(found[2])
 
-    drawing = regimes.scaling_map(MATRIX, 0.0, 1.0)
-    corner = re.search(r'patch_2">\s*<path d="M ([\d.]+) ([\d.]+)\s*L ([\d.]+) [\d.]+\s*L [\d.]+ ([\d.]+)', drawing)
-    assert corner  # the frame of the axes: left, bottom, right, top
-    left, bottom, right, top = map(float, corner.groups())
-    assert center(0.0, 1.0) == pytest.approx((left, top), abs=0.02)
-    assert center(2.0, -3.0) == pytest.approx((right, bottom), abs=0.02)
-    assert center(1.0, -1.0) == pytest.approx(((left + right) / 2, (top + bottom) / 2), abs=0.02)
+class Box(NamedTuple):
+    """What a selection on the map says of itself."""
+
+    x_min: float
+    x_max: float
+    y_min: float
+    y_max: float
+
+
+def test_a_box_on_the_map_is_the_point_at_its_center() -> None:
+    here = 1.0, -1.0
+    assert regimes.chosen(MATRIX, Box(0.5, 0.7, -2.1, -1.9), *here) == (0.6, -2.0)
+    assert regimes.chosen(MATRIX, Box(0.62, 0.62, -1.98, -1.98), *here) == (0.6, -2.0)  # a click
+    assert regimes.chosen(MATRIX, Box(0.0, 0.02, 0.9, 1.0), *here) == (0.1, 0.95)  # not below the slider
+    assert regimes.chosen(MATRIX, object(), *here) == here  # nothing is chosen
+
+
+@pytest.mark.parametrize("h", [0.1, 0.15, 1.0, 2.0])
+@pytest.mark.parametrize("v", [-3.0, -2.95, 0.0, 1.0])
+def test_the_handle_of_a_point_stands_for_that_point(h: float, v: float) -> None:
+    """Otherwise a map that was just drawn would move its point."""
+    box = regimes.handle(MATRIX, h, v)
+    assert regimes.chosen(MATRIX, Box(*box["x"], *box["y"]), h, v) == (h, v)
+    assert regimes.nearest(MATRIX, h, v) == (h, v)
 
 
 def test_the_loss_there_is_that_of_limit_and_simulation() -> None:
@@ -112,9 +131,18 @@ def test_the_dynamics_asked_for(kind: mean_field.Kind, step: float | None) -> No
     assert times[-1] == pytest.approx(mean_field.UNTIL, rel=0.05)
 
 
-def test_mean_field_agrees_with_its_experiment() -> None:
+def test_a_theory_that_is_sampled_takes_few_updates() -> None:
+    dynamics = mean_field.dynamics_of("SGD", 0.0, 0.05, 0.1)
+    assert mean_field.times_of(dynamics)[-1] == pytest.approx(mean_field.UNTIL)
+    few = mean_field.times_of(dynamics, sampled=True)
+    assert 14 <= len(few) <= 18
+    assert 4.5 <= few[-1] <= 5.0
+
+
+@pytest.mark.parametrize("loss", mean_field.LOSSES)
+def test_mean_field_agrees_with_its_experiment(loss: str) -> None:
     dynamics = mean_field.dynamics_of("SGD", 0.0, 0.4, 0.2)
-    found = mean_field.curves(mean_field.regression(2.0, 0.25, 0.05), dynamics, d=60, runs=4)
+    found = mean_field.curves(mean_field.regression(loss, 2.0, 0.25, 0.05), dynamics, d=60, runs=4)
     assert [shown(picture) for picture in found.pictures] == ["loss", "test_loss"]
     assert all("MeanField agrees with Simulation (4 runs)" in words for words in found.words)
 
@@ -210,23 +238,52 @@ def test_a_slider_moves_the_curve_in_a_browser(tmp_path: Path) -> None:
         open_page(page, address)
         complaints.clear()  # refusals before the server was there
 
-        def move_first_slider(picture: str) -> tuple[str, str]:
-            """The curve before and after the first slider is moved by one step."""
-            where = f'.picture[data-name="{picture}"]'
-            page.wait_for_selector(f"{where} svg")
-            before = page.inner_html(where)
-            page.get_by_role("slider").first.focus()
-            page.keyboard.press("ArrowRight")
+        def picture(name: str) -> str:
+            """The curves of a picture, once it is there."""
+            page.wait_for_selector(f'.picture[data-name="{name}"] svg')
+            return page.inner_html(f'.picture[data-name="{name}"]')
+
+        def changed(name: str, before: str) -> str:
+            """The same picture when it is another."""
             script = (
                 "([where, before]) => { const e = document.querySelector(where); return e && e.innerHTML !== before }"
             )
-            page.wait_for_function(script, arg=[where, before])
-            return before, page.inner_html(where)
+            page.wait_for_function(script, arg=[f'.picture[data-name="{name}"]', before])
+            after = page.inner_html(f'.picture[data-name="{name}"]')
+            assert re.findall(r' d="([^"]+)"', before) != re.findall(r' d="([^"]+)"', after), name
+            return after
 
-        for tab, picture in (("Regimes", "loss"), ("Mean field", "test_loss"), ("Quadratic networks", "spectrum")):
+        for tab, name in (("Regimes", "loss"), ("Mean field", "test_loss"), ("Quadratic networks", "spectrum")):
             page.get_by_role("tab", name=tab).click()
-            before, after = move_first_slider(picture)
-            assert re.findall(r' d="([^"]+)"', before) != re.findall(r' d="([^"]+)"', after), tab
+            before = picture(name)
+            page.get_by_role("slider").first.focus()
+            page.keyboard.press("ArrowRight")
+            changed(name, before)
+
+        page.get_by_role("tab", name="Mean field").click()
+        before = picture("loss")
+        page.get_by_role("radio", name="logistic").click()
+        changed("loss", before)
+        page.get_by_text("Logistic regression on the signs of a teacher").wait_for()
+
+        page.get_by_role("tab", name="Regimes").click()
+        before = picture("polygon")
+        canvas = page.locator('.picture[data-name="map"] canvas')
+        place = canvas.bounding_box()
+        canvas.click(position={"x": 0.3 * place["width"], "y": 0.7 * place["height"]})  # far below: regime E
+        before = changed("polygon", before)
+        page.get_by_text("Regime E at depth").wait_for()
+        h, v = (float(page.get_by_role("slider").nth(k).get_attribute("aria-valuenow")) for k in (0, 1))
+        assert 0.3 < h < 0.7
+        assert -2.5 < v < -1.5
+        page.wait_for_timeout(2000)  # until the map with the point there is drawn
+        x0, y0 = place["x"] + 0.3 * place["width"], place["y"] + 0.7 * place["height"]
+        page.mouse.move(x0, y0)
+        page.mouse.down()
+        page.mouse.move(x0 + 0.4 * place["width"], y0 - 0.5 * place["height"], steps=5)
+        page.mouse.up()  # to the upper right: regime B
+        changed("polygon", before)
+        page.get_by_text("Regime B at depth").wait_for()
         page.set_viewport_size({"width": 390, "height": 844})  # a phone: nothing sticks out
         page.wait_for_timeout(1000)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

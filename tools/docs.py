@@ -39,6 +39,7 @@ def on_files(files: Any, config: Any) -> Any:
         "references.md": docs_api.references(),
         "errata_tests.md": docs_api.tests(),
         "results.md": (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8"),
+        "benchmarks.md": benchmarks(ROOT / "benchmarks"),
         "changes.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
         MATHJAX: mathjax(),
     }
@@ -106,6 +107,21 @@ def theory(text: str) -> str:
     body = docs_plain.blocks(text, docs_plain.inline, heading)
     made += ['<div class="note">', re.sub(r"\n{2,}(?!#|<div class=\"note\">)", "\n", body), "</div>"]
     return "\n".join(made)
+
+
+def benchmarks(folder: Path) -> str:
+    """The tables of `make bench`, and which benchmarks have none."""
+    tables = {path.stem: path.read_text(encoding="utf-8") for path in sorted((folder / "results").glob("*.md"))}
+    names = sorted(path.stem for path in folder.glob("*.py"))
+    lines = ["# Benchmarks", ""]
+    lines += ["What each benchmark printed when it was run last; `make bench` runs all of them, and "]
+    lines += [
+        f'`make bench only="{names[-1]}"` one. Bounds are ratios within one run, so that they hold on other machines.'
+    ]
+    lines += ["", *(tables[name] for name in names if name in tables)]
+    others = [f"`{name}`" for name in names if name not in tables]
+    lines += [f"No table is kept of: {', '.join(others)}.", ""] if others else []
+    return "\n".join(lines)
 
 
 def mathjax() -> bytes:

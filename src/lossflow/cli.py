@@ -89,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LossflowError as error:
         return _refuse(str(error))
     except _UsageError as error:
-        return _refuse(f"{error.format_message().rstrip('.')}; `lossflow --help` says what there is")
+        said = error.format_message().rstrip(".")
+        return _refuse(f"{said}{'' if said.endswith('?') else ';'} `lossflow --help` says what there is")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
@@ -407,6 +408,10 @@ def _problem(
         try:
             return AbstractProblem.from_toml(text)
         except LossflowError as error:
+            if "\n[problem]\n" in f"\n{text}\n":
+                raise InvalidInput(
+                    f"{path} describes more than a problem; write its table [problem] alone, without that heading"
+                ) from None
             raise InvalidInput(f"{path}: {error}") from None
 
     from lossflow.problems.cp import CPDecomposition

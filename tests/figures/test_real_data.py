@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lossflow as lf
-import lossflow.figures.real_data as real_data
+from lossflow.figures import diagonal_universality, real_data
 
 
 def made_up_images(classes: tuple[int, int] | None) -> np.ndarray:
@@ -30,11 +30,12 @@ def test_correlations_are_what_the_theory_misses(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(real_data, "digits", made_up_images)
     outcome = real_data.draw(**QUICK)
     assert [verdict.curve for verdict in outcome.verdicts] == [
-        f"{observable}, {name}" for observable in ("loss", "test_error") for name in real_data.NAMES
+        *(f"{observable}, {name}" for observable in ("loss", "test_error") for name in real_data.NAMES[:2]),
+        "loss and test_error, images",
     ]
     for verdict in outcome.verdicts:
         assert verdict.agree, verdict.sentence
-    assert "as claimed, the theory is off" in outcome.verdicts[2].sentence
+    assert "as claimed, the theory is off" in outcome.verdicts[-1].sentence
     (picture,) = outcome.pictures
     assert len(picture.canvas.axes) == 2
     assert "d = 180, n = 360" in picture.words
@@ -67,6 +68,18 @@ def test_designs_are_standardized_and_shuffling_keeps_each_feature() -> None:
     assert np.array_equal(np.sort(real, axis=0), np.sort(mixed, axis=0))
     strongest = [np.linalg.eigvalsh(X.T @ X)[-1] for X in (real, mixed)]
     assert strongest[0] > 2 * strongest[1]
+
+
+def test_no_direction_of_the_noise_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the designs of `diagonal-universality`: |X^T 1|^2 = n for independent entries, zero for columns that are centered."""
+    monkeypatch.setattr(diagonal_universality, "digits", made_up_images)
+    monkeypatch.setattr(diagonal_universality.importlib.util, "find_spec", lambda name: name)
+    X = diagonal_universality._features((3, 8), 100)
+    assert X is not None
+    assert X.shape == (100, 200)
+    for design in (X, real_data.shuffled(X)):
+        assert 0.1 < np.sum(design.sum(axis=0) ** 2) / 100 < 10
+    assert np.sum(real_data.standardized(X).sum(axis=0) ** 2) / 100 < 1e-20
 
 
 def test_the_real_images() -> None:

@@ -14,7 +14,7 @@ def _():
 
     from lossflow.errors import LossflowError
     from lossflow.explore import mean_field, quadratic, regimes
-    from lossflow.explore.pictures import side_by_side
+    from lossflow.explore.pictures import framed, side_by_side
     from lossflow.problems.quadratic import QuadraticNetwork
 
     def attempt(page):
@@ -27,7 +27,7 @@ def _():
     def said(words):
         return mo.md("\n".join(f"- {sentence}" for sentence in words))
 
-    return LossflowError, QuadraticNetwork, attempt, mean_field, mo, quadratic, regimes, said, side_by_side
+    return QuadraticNetwork, attempt, framed, mean_field, mo, quadratic, regimes, said, side_by_side
 
 
 @app.cell
@@ -52,16 +52,27 @@ def _(mo, regimes):
 
 
 @app.cell
+def _(mo):
+    dragged, drag = mo.state((1.0, -1.0))  # where the point was last put on the map; the sliders start there
+    return drag, dragged
+
+
+@app.cell
 def _(case, mo, regimes):
     problem = regimes.CASES[case.value]
-    widest, faintest = regimes.span_of(problem)
-    h = mo.ui.slider(0.1, widest, 0.05, value=1.0, label="$h$, with $H = p^h$", show_value=True, debounce=True)
-    v = mo.ui.slider(
-        faintest, 1.0, 0.05, value=-1.0, label=r"$v$, with $\sigma^2 = p^v$", show_value=True, debounce=True
-    )
     p = mo.ui.slider(4, 64, 4, value=24, label="$p$", show_value=True, debounce=True)
     runs = mo.ui.slider(2, 16, 2, value=4, label="runs", show_value=True, debounce=True)
-    return h, p, problem, runs, v
+    return p, problem, runs
+
+
+@app.cell
+def _(dragged, mo, problem, regimes):
+    _h, _v = regimes.nearest(problem, *dragged())
+    _widest, _faintest = regimes.span_of(problem)
+    _like = {"show_value": True, "debounce": True}
+    h = mo.ui.slider(regimes.NARROWEST, _widest, regimes.GRID, value=_h, label="$h$, with $H = p^h$", **_like)
+    v = mo.ui.slider(_faintest, regimes.TOP, regimes.GRID, value=_v, label=r"$v$, with $\sigma^2 = p^v$", **_like)
+    return h, v
 
 
 @app.cell
@@ -72,20 +83,33 @@ def _(case, h, mo, p, page, runs, v):
 
 
 @app.cell
-def _(attempt, h, mo, page, problem, regimes, side_by_side, v):
+def _(h, mo, page, problem, regimes, v):
     mo.stop(page.value != "Regimes")
-    attempt(
-        lambda: mo.vstack(
-            [
-                mo.md(regimes.about(problem, h.value, v.value)),
-                mo.Html(
-                    side_by_side(
-                        regimes.scaling_map(problem, h.value, v.value), regimes.polygon(problem, h.value, v.value)
-                    )
-                ),
-            ]
-        )
+    scalings = mo.ui.matplotlib(
+        regimes.scaling_map(problem, h.value, v.value),
+        value=regimes.handle(problem, h.value, v.value),
+        debounce=True,
     )
+    return (scalings,)
+
+
+@app.cell
+def _(attempt, framed, h, mo, problem, regimes, scalings, side_by_side, v):
+    def _here():
+        where = problem, h.value, v.value
+        chart = framed(f"{scalings}", "map", "group", regimes.in_words(*where))
+        return mo.vstack([mo.md(regimes.about(*where)), mo.Html(side_by_side(chart, regimes.polygon(*where)))])
+
+    attempt(_here)
+    return
+
+
+@app.cell
+def _(drag, h, problem, regimes, scalings, v):
+    _here = h.value, v.value
+    _there = regimes.chosen(problem, scalings.value, *_here)
+    if _there != _here:
+        drag(_there)
     return
 
 
@@ -107,35 +131,42 @@ def _(mean_field, mo):
     delta = mo.ui.slider(steps=ratios, value=2.0, label=r"$\delta = n/d$", show_value=True, debounce=True)
     noise = mo.ui.slider(0.0, 1.0, 0.05, value=0.25, label=r"label noise", show_value=True, debounce=True)
     decay = mo.ui.slider(0.0, 1.0, 0.01, value=0.05, label=r"weight decay $\lambda$", show_value=True, debounce=True)
+    loss = mo.ui.radio(list(mean_field.LOSSES), value="square", inline=True, label="loss")
     kind = mo.ui.radio(list(mean_field.KINDS), value="stochastic gradient flow", inline=True, label="dynamics")
     temperature = mo.ui.slider(0.0, 1.0, 0.05, value=0.3, label=r"temperature $\tau$", show_value=True, debounce=True)
     step = mo.ui.slider(0.05, 0.6, 0.05, value=0.2, label=r"step $\eta$", show_value=True, debounce=True)
     fractions = [0.05, 0.1, 0.2, 0.5, 1.0]
     batch = mo.ui.slider(steps=fractions, value=0.1, label="batch / samples", show_value=True, debounce=True)
-    return batch, decay, delta, kind, noise, step, temperature
+    return batch, decay, delta, kind, loss, noise, step, temperature
 
 
 @app.cell
-def _(batch, decay, delta, kind, mo, noise, page, step, temperature):
+def _(batch, decay, delta, kind, loss, mo, noise, page, step, temperature):
     mo.stop(page.value != "Mean field")
+    _about = {
+        "square": "Ridge regression, whose mean field is solved without sampling",
+        "logistic": "Logistic regression on the signs of a teacher, whose mean field is sampled by a few paths",
+    }[loss.value]
+    _noise = [noise] if loss.value == "square" else []
     _own = {"stochastic gradient flow": [temperature], "SGD": [step, batch]}.get(kind.value, [])
     mo.vstack(
         [
-            mo.md("Ridge regression, whose mean field is solved without sampling; the experiment has $d = 100$."),
+            mo.md(f"{_about}; the experiment has $d = 100$."),
+            loss,
             kind,
-            mo.hstack([delta, noise, decay, *_own], wrap=True, justify="start", gap=1.5),
+            mo.hstack([delta, *_noise, decay, *_own], wrap=True, justify="start", gap=1.5),
         ]
     )
     return
 
 
 @app.cell
-def _(attempt, batch, decay, delta, kind, mean_field, mo, noise, page, said, side_by_side, step, temperature):
+def _(attempt, batch, decay, delta, kind, loss, mean_field, mo, noise, page, said, side_by_side, step, temperature):
     mo.stop(page.value != "Mean field")
 
     def _curves():
         found = mean_field.curves(
-            mean_field.regression(delta.value, noise.value, decay.value),
+            mean_field.regression(loss.value, delta.value, noise.value, decay.value),
             mean_field.dynamics_of(kind.value, temperature.value, step.value, batch.value),
         )
         return mo.vstack([mo.Html(side_by_side(*found.pictures)), said(found.words)])

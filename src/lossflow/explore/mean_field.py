@@ -1,6 +1,6 @@
-"""Page 2: ridge regression over samples, temperature and batch, where the mean field is closed.
+"""Page 2: linear models over samples, temperature and batch: ridge regression, solved in closed form, and logistic, sampled.
 
-docs/theory/mean_field.md section 6.1 [NI26v2].
+docs/theory/mean_field.md sections 2, 3 and 6.1 [NI26v2].
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from lossflow.meanfield.method import MeanField
 from lossflow.method import solve
 from lossflow.plot import COLORS, draw_trajectories, paper_style
 from lossflow.problems.glm import GeneralizedLinear
-from lossflow.problems.labels import LinearLabels
-from lossflow.problems.losses import Square
+from lossflow.problems.labels import LinearLabels, SignLabels
+from lossflow.problems.losses import Logistic, Square
 from lossflow.simulate.method import Simulation
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 Kind = Literal["gradient flow", "stochastic gradient flow", "SGD"]
 KINDS: tuple[Kind, ...] = ("gradient flow", "stochastic gradient flow", "SGD")
+LOSSES = ("square", "logistic")
 UNTIL = 10.0
+FEW_INTERVALS, MOST_UPDATES = 16, 100  # of a theory that is sampled while someone waits: each test loss is an integral
+SAMPLED = {"paths": 512, "randomizations": 8}  # of such a theory: a few per mille
+COARSE = 32  # its resolution of a flow
 INTERVALS = 25
 STEP_OF_FLOW = 0.1  # of the stochastic flow, which is then an Euler scheme that theory and experiment share
 NAMES = {"loss": "training loss", "test_loss": "test loss"}
@@ -41,8 +45,10 @@ class Curves(NamedTuple):
     words: tuple[str, ...]
 
 
-def regression(delta: float, noise_variance: float, weight_decay: float) -> GeneralizedLinear:
-    """Ridge regression with `delta` samples per dimension."""
+def regression(loss: str, delta: float, noise_variance: float, weight_decay: float) -> GeneralizedLinear:
+    """Ridge regression on noisy labels or logistic regression on the signs of a teacher, `delta` samples per dimension."""
+    if loss == "logistic":
+        return GeneralizedLinear(Logistic(), SignLabels(), delta=delta, weight_decay=weight_decay)
     return GeneralizedLinear(Square(), LinearLabels(noise_variance), delta=delta, weight_decay=weight_decay)
 
 
@@ -56,28 +62,34 @@ def dynamics_of(kind: Kind, temperature: float, step: float, batch_fraction: flo
     return GradientFlow()
 
 
-def times_of(dynamics: AbstractDynamics) -> Array:
-    """Up to UNTIL; for a discrete dynamics multiples of its step."""
+def times_of(dynamics: AbstractDynamics, sampled: bool = False) -> Array:
+    """Up to UNTIL; for a discrete dynamics multiples of its step. sampled: fewer, for a theory that is not in closed form."""
+    intervals = FEW_INTERVALS if sampled else INTERVALS
     if dynamics.step is None:
-        return np.linspace(0, UNTIL, INTERVALS + 1)
-    every = max(1, round(UNTIL / INTERVALS / dynamics.step))
-    return dynamics.times(INTERVALS * every, every)
+        return np.linspace(0, UNTIL, intervals + 1)
+    updates = round(UNTIL / dynamics.step)
+    if sampled:
+        updates = min(updates, MOST_UPDATES)
+    every = max(1, round(updates / intervals))
+    return dynamics.times(updates // every * every, every)
 
 
 @paper_style()
 def curves(
-    problem: GeneralizedLinear, dynamics: AbstractDynamics, d: int = 100, runs: int = 8, seed: int = 0
+    problem: GeneralizedLinear, dynamics: AbstractDynamics, d: int = 100, runs: int = 4, seed: int = 0
 ) -> Curves:
-    """Theory, the mean of a few runs at dimension d, and where the flow ends."""
-    times = times_of(dynamics)
-    theory = solve(problem, MeanField(), times, dynamics)
+    """Theory, the mean of a few runs at dimension d, and for ridge regression where gradient flow ends."""
+    closed = isinstance(problem.loss, Square)
+    times = times_of(dynamics, not closed)
+    method = MeanField() if closed else MeanField(**SAMPLED, resolution=COARSE if dynamics.step is None else None)
+    theory = solve(problem, method, times, dynamics)
     experiment = solve(problem, Simulation({"d": d}, runs=runs, seed=seed), times, dynamics)
-    end = stationary(problem)
+    end = stationary(problem) if closed else None  # seconds where it is not in closed form
     pictures, words = [], []
     for observable, title in NAMES.items():
         canvas, axes = sheet()
         draw_trajectories(theory, experiment, observable=observable, axes=axes)
-        if end.status and observable in end.values:
+        if end and end.status and observable in end.values:
             axes.axhline(float(end.values[observable]), color=COLORS[2], ls=":", lw=1.5, label="end of gradient flow")
             axes.legend()
         axes.set_title(title)

@@ -35,9 +35,14 @@ def as_html(canvas: Canvas, name: str, words: str) -> str:
     drawing = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", drawing, count=1)
     # names inside a drawing are those of one page, so two drawings must not share them
     drawing = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", drawing)
+    return framed(drawing, name, "img", words)
+
+
+def framed(content: str, name: str, role: str, words: str) -> str:
+    """HTML in the place of a picture: as wide as there is room."""
     label = html.escape(words, quote=True)
     style = f"flex: 1 1 20rem; min-width: 0; max-width: {WIDTH * 1.35:.1f}in; background: white"
-    return f'<div class="picture" data-name="{name}" role="img" aria-label="{label}" style="{style}">{drawing}</div>'
+    return f'<div class="picture" data-name="{name}" role="{role}" aria-label="{label}" style="{style}">{content}</div>'
 
 
 def side_by_side(*pictures: str) -> str:

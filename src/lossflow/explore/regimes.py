@@ -19,7 +19,7 @@ from lossflow.expansion.pade import Pade
 from lossflow.expansion.pareto import identity_front, identity_vertices
 from lossflow.expansion.regimes import Placement, classify
 from lossflow.expansion.series import expand
-from lossflow.explore.pictures import HEIGHT, as_html, sheet
+from lossflow.explore.pictures import as_html, sheet
 from lossflow.figures.pareto_polygons import draw_scalings, extent
 from lossflow.method import solve
 from lossflow.plot import COLORS, draw_trajectories, paper_style
@@ -29,6 +29,7 @@ from lossflow.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     Array = npt.NDArray[np.float64]
 
@@ -42,7 +43,9 @@ SHOWN = 3  # the s of the polygon that is drawn
 ORDER = 3  # of the series where there is no limit: exact coefficients in about a second
 SPAN = 3.0  # times are shown up to this many time scales
 TIMES = 25
-WORDS = "Map of scalings."  # of a map that has no point yet
+NARROWEST, TOP, GRID = 0.1, 1.0, 0.05  # of the map: the smallest h, the largest v, the steps of both
+HANDLE = 0.05  # half the box by which the point is dragged, as a share of the map
+DOTS = 200  # per inch of the map, which is no vector graphic
 
 
 class There(NamedTuple):
@@ -68,31 +71,58 @@ def place(problem: CPDecomposition, h: float, v: float) -> Placement:
     return classify(problem, exponents={"p": 1, "H": round(h, 6), "sigma2": round(v, 6)})
 
 
-def scaling_map(problem: CPDecomposition, h: float, v: float) -> str:
-    """Which vertex of the polygon leads, over (h, v), with the point."""
-    name = place(problem, h, v).regime.name
-    picture, (x0, y0), (x1, y1) = _map(problem)
-    x, y = x0 + h * (x1 - x0), y0 + v * (y1 - y0)
-    center = f'cx="{x:.2f}" cy="{y:.2f}"'
-    ring, dot = f'<circle {center} r="6" fill="white" stroke="black" stroke-width="2"/>', f'<circle {center} r="2"/>'
-    point = f'<g data-h="{h:g}" data-v="{v:g}">{ring}{dot}</g>'
-    words = f"Map of scalings; the point h = {h:g}, v = {v:g} lies in the regime {name}."
-    return picture.replace("</svg>", f"{point}</svg>").replace(WORDS, words)
-
-
-@lru_cache(maxsize=8)
 @paper_style()
-def _map(problem: CPDecomposition) -> tuple[str, tuple[float, float], tuple[float, float]]:
-    """The map without the point, and where in the drawing (0, 0) and (1, 1) lie."""
+def scaling_map(problem: CPDecomposition, h: float, v: float) -> Axes:
+    """Which vertex of the polygon leads, over (h, v), with the point: axes to be shown where a point can be chosen."""
     canvas, axes = sheet()
+    canvas.set_dpi(DOTS)
     draw_scalings(axes, problem)
-    axes.set_title("the scaling point, and who leads where")
-    picture = as_html(canvas, "map", WORDS)
-    corners = (
-        axes.transData.transform([(0.0, 0.0), (1.0, 1.0)]) * 72 / canvas.dpi
-    )  # a drawing counts in points, from the top
-    (x0, y0), (x1, y1) = ((float(x), 72 * HEIGHT - float(y)) for x, y in corners)
-    return picture, (x0, y0), (x1, y1)
+    axes.plot([h], [v], "o", ms=11, mfc="white", mec="black", mew=2)
+    axes.plot([h], [v], "o", ms=3, color="black")
+    axes.set_title("drag the point, or click: who leads where")
+    return axes
+
+
+def in_words(problem: CPDecomposition, h: float, v: float) -> str:
+    """The map for those who do not see it."""
+    name = place(problem, h, v).regime.name
+    return f"Map of scalings; the point h = {h:g}, v = {v:g} lies in the regime {name}."
+
+
+def handle(problem: CPDecomposition, h: float, v: float) -> dict[str, tuple[float, float]]:
+    """The box around the point by which it is dragged; at a border of the map only what lies inside."""
+    widest, faintest = span_of(problem)
+    across, up = HANDLE * widest, HANDLE * (TOP - faintest)
+    return {
+        "x": (max(0.0, h - across), min(widest, h + across)),
+        "y": (max(faintest, v - up), min(TOP, v + up)),
+    }
+
+
+def chosen(problem: CPDecomposition, selection: object, h: float, v: float) -> tuple[float, float]:
+    """The point that a box on the map stands for, its center on the grid of the sliders; (h, v) for what is no box.
+
+    The box of the point itself stands for the point, also where the border of the map cuts it.
+    """
+    corners = [getattr(selection, name, None) for name in ("x_min", "x_max", "y_min", "y_max")]
+    if any(corner is None for corner in corners):
+        return h, v
+    x0, x1, y0, y1 = (float(corner) for corner in corners if corner is not None)
+    mine = handle(problem, h, v)
+    if np.allclose((x0, x1, y0, y1), (*mine["x"], *mine["y"]), rtol=0, atol=1e-6):
+        return h, v
+    return nearest(problem, (x0 + x1) / 2, (y0 + y1) / 2)
+
+
+def nearest(problem: CPDecomposition, h: float, v: float) -> tuple[float, float]:
+    """The point of the grid of the sliders that is nearest, inside the map of this problem."""
+    widest, faintest = span_of(problem)
+    return _on_grid(h, NARROWEST, widest), _on_grid(v, faintest, TOP)
+
+
+def _on_grid(x: float, least: float, most: float) -> float:
+    steps = round((min(max(x, least), most) - least) / GRID)
+    return round(min(least + GRID * steps, most), 6)
 
 
 @paper_style()
