@@ -38,10 +38,10 @@ def average(f: Callable[[Array], Array]) -> Array:
     total = np.zeros(whole.shape[:-1])
     for level in range(DEEPEST):
         middle = 0.5 * (left + right)
-        first, size, broken = _panels(f, left, middle)
-        second, more, torn = _panels(f, middle, right)
+        first, size, at_stake = _panels(f, left, middle)
+        second, more, at_stake_too = _panels(f, middle, right)
         scale = np.maximum(scale, np.abs(total)[..., None] + (size + more).sum(axis=-1, keepdims=True))
-        wrong = (np.abs(first + second - whole) > TOLERANCE * scale) | broken | torn
+        wrong = np.maximum(np.abs(first + second - whole), np.maximum(at_stake, at_stake_too)) > TOLERANCE * scale
         wrong = wrong.any(axis=tuple(range(whole.ndim - 1)))
         if level == DEEPEST - 1 or wrong.sum() > MOST:
             wrong[:] = False
@@ -74,8 +74,9 @@ def trapezoid() -> tuple[Array, Array]:
     return x, weight / weight.sum()
 
 
-def _panels(f: Callable[[Array], Array], left: Array, right: Array) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
-    """The integrals, those of |f|, and whether the values at an end are not those that the points inside lead to."""
+def _panels(f: Callable[[Array], Array], left: Array, right: Array) -> tuple[Array, Array, Array]:
+    """The integrals; those of |f|; and where the values at an end are not those that the points inside lead to, what such a jump
+    can be worth: the largest value times the width."""
     nodes, weights, ends = _rule()
     half = 0.5 * (right - left)
     inside = (0.5 * (right + left))[:, None] + half[:, None] * nodes
@@ -83,10 +84,14 @@ def _panels(f: Callable[[Array], Array], left: Array, right: Array) -> tuple[Arr
     x = np.concatenate([inside, at_ends], axis=1)
     values = f(x) * (np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi))
     values, found = values[..., : len(nodes)], values[..., len(nodes) :]
-    largest = np.abs(values).max(axis=-1)
-    broken = np.abs(found - values @ ends).max(axis=-1) > JUMP * np.maximum(largest, np.abs(found).max(axis=-1))
+    largest = np.maximum(np.abs(values).max(axis=-1), np.abs(found).max(axis=-1))
+    broken = np.abs(found - values @ ends).max(axis=-1) > JUMP * largest
     wide = half > 1e-15 * np.abs(left)  # narrower panels have no inside
-    return (values @ weights) * half, (np.abs(values) @ weights) * half, broken & wide
+    return (
+        (values @ weights) * half,
+        (np.abs(values) @ weights) * half,
+        np.where(broken & wide, 2 * half * largest, 0.0),
+    )
 
 
 @cache
