@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,12 @@ def closed_forms() -> dict[str, Callable[[], object]]:
     """Every closed form at 1000 times."""
     new, times = other_sizes(), np.linspace(0, 5, COUNT)
     back = np.linspace(-0.999, 0, COUNT)
-    found: dict[str, Callable[[], object]] = {"order 2, all regimes": lambda: matrix.loss(times, 512, 512, new() / 512)}
+    late = np.linspace(0, 50, COUNT)
+    found: dict[str, Callable[[], object]] = {
+        f"order 2, {name}, H = {H}": lambda f=function, H=H: f(late, 512, H, new() / 512)
+        for name, function in (("all regimes", matrix.loss), ("next order in 1/p", matrix.next_order))
+        for H in (256, 512, 1024)
+    }
     for symmetric, regime, scale in (
         (True, "A", 0.0),
         (True, "B", 0.0),
@@ -82,9 +88,9 @@ def other_work() -> dict[str, tuple[Callable[[], object], float | None]]:
     new, times = other_sizes(), np.linspace(0, 0.005, COUNT)
     problem = lf.CPDecomposition(order=2)
 
-    def descent() -> object:
-        flow = OneWeight(4, 32.0, 1024.0, 0.0017 * new(), 1.0, 4.0)
-        return flow.formal(np.linspace(0, 0.03, COUNT) / flow.sigma2)
+    def descent(order: int, rho: float, last: float) -> object:
+        flow = OneWeight(order, 32.0, 1024.0, (new() * rho / 32 ** (order - 1)) ** (2 / order), 1.0, 4.0)
+        return flow.formal(np.linspace(0, last, COUNT) / flow.clock)
 
     def recurrence() -> object:
         found = required(leading_recurrence(4, True, "A-B-E", 48))
@@ -96,7 +102,12 @@ def other_work() -> dict[str, tuple[Callable[[], object], float | None]]:
     lf.expand(problem, 40)  # on disk from here on, as it is after its first use
     return {
         "Series(order=40), order 2": (series, SERIES),
-        "order 4, descent (formal, an integration)": (descent, None),
+        **{
+            f"order 4, descent (formal), rho {rho:g}": (partial(descent, 4, rho, 0.03), CALLS)
+            for rho in (0.1, 1.0, 5.0)
+        },
+        "order 6, descent (formal), rho 1": (partial(descent, 6, 1.0, 0.002), None),
+        "order 8, descent (formal), rho 1": (partial(descent, 8, 1.0, 0.00005), None),
         "48 orders of order 4 by recurrence": (recurrence, None),
         "order 2, its uncertainty (a quadrature)": (
             lambda: matrix.neglected(np.linspace(0, 5, COUNT), 512, 512, new() / 512),

@@ -306,6 +306,8 @@ def test_unknown_names_in_files() -> None:
         Description.from_plain({"type": "CPDecompositon"})
     with pytest.raises(lf.UnknownName, match="no description is called 'solve'"):
         Description.from_plain({"type": "solve"})
+    with pytest.raises(lf.UnknownName, match="did you mean 'Stationary'"):  # and not the function
+        Description.from_plain({"type": "Stationry"})
     with pytest.raises(lf.UnknownField, match="did you mean 'order'"):
         Description.from_toml('type = "CPDecomposition"\nordre = 3')
     with pytest.raises(lf.InvalidInput, match=r"CPDecomposition\.order must be a whole number"):

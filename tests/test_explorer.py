@@ -131,14 +131,6 @@ def test_the_dynamics_asked_for(kind: mean_field.Kind, step: float | None) -> No
     assert times[-1] == pytest.approx(mean_field.UNTIL, rel=0.05)
 
 
-def test_a_theory_that_is_sampled_takes_few_updates() -> None:
-    dynamics = mean_field.dynamics_of("SGD", 0.0, 0.05, 0.1)
-    assert mean_field.times_of(dynamics)[-1] == pytest.approx(mean_field.UNTIL)
-    few = mean_field.times_of(dynamics, sampled=True)
-    assert 14 <= len(few) <= 18
-    assert 4.5 <= few[-1] <= 5.0
-
-
 @pytest.mark.parametrize("loss", mean_field.LOSSES)
 def test_mean_field_agrees_with_its_experiment(loss: str) -> None:
     dynamics = mean_field.dynamics_of("SGD", 0.0, 0.4, 0.2)

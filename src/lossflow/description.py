@@ -386,8 +386,9 @@ def _class_named(name: str) -> type[Description]:
         raise UnknownName(f"{name!r} is the name of descriptions in {' and in '.join(sorted(found))}; rename one")
     for cls in found.values():
         return cls
+    known = [*_classes, *(public for public in HOMES if public[0].isupper())]  # functions describe nothing
     raise UnknownName(
-        f"no description is called {name!r}; {nearest(name, [*_classes, *HOMES])} "
+        f"no description is called {name!r}; {nearest(name, known)} "
         "A class of your own must be imported before its descriptions are read."
     )
 

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from tests.expansion.known_sums import HELD_OUT, SEED, Known, known_sums
 
 import lossflow as lf
+from lossflow.expansion.borel import shifted
 from lossflow.expansion.growth import growth
 from lossflow.expansion.pade import approximant
+from lossflow.expansion.solutions.one_weight import OneWeight
+from lossflow.figures.quartic_descent import series
 
 REFERENCE = json.loads((Path(__file__).parent.parent / "reference" / "diagrams.json").read_text())
 METHODS: dict[str, lf.Resummation] = {"pade": lf.Pade(), "borel": lf.BorelPade(), "conformal": lf.ConformalBorel()}
@@ -102,14 +105,14 @@ def test_an_entire_function_has_no_singularity() -> None:
 def test_the_error_bars_of_the_battery_cover_and_are_sharp(name: str, seed: int) -> None:
     """At least 95% of the errors lie below what is reported, and at least 60% of the reports below 10% of the value.
 
-    A Taylor sum has no value beyond the radius of convergence, where a third of the cases lie: 0.50 to 0.54 is what it reaches.
+    In 0.72, 0.63 and 0.69 of the cases any partial sum at all is within 10%; the Taylor sum is sharp in 0.60, 0.55 and 0.64.
     """
-    judge_battery(JUDGED[name], known_sums(seed), sharpness=0.45 if name == "taylor" else 0.6)
+    judge_battery(JUDGED[name], known_sums(seed), sharpness=0.54 if name == "taylor" else 0.6)
 
 
 @pytest.mark.parametrize("name", JUDGED)
 def test_the_error_bars_of_a_part_of_the_battery(name: str) -> None:
-    judge_battery(JUDGED[name], known_sums()[::7], sharpness=0.45 if name == "taylor" else 0.6)
+    judge_battery(JUDGED[name], known_sums()[::7], sharpness=0.5 if name == "taylor" else 0.6)
 
 
 def judge_battery(method: lf.Resummation, cases: Sequence[Known], sharpness: float = 0.6) -> None:
@@ -176,6 +179,73 @@ def test_the_published_coefficients_of_the_quartic_descent(rho: str) -> None:
     # 16 coefficients; the gap to the lateral sums, known to 2e-8, is covered by the error bar, and that is small
     assert (np.abs(p / 2 + prefactor * result.values - formal) <= prefactor * result.uncertainty + 2e-8 * formal).all()
     assert (result.uncertainty <= 5e-3 * np.abs(result.values[0])).all()
+
+
+def quartic_descent(rho: Fraction, order: int, times: np.ndarray) -> tuple[list[Fraction], np.ndarray]:
+    """The coefficients of gbar(s) at theta = 4, and its median lateral sum in closed form."""
+    p, H = 32, 1024
+    flow = OneWeight(4, p, H, math.sqrt(float(rho) / p**3), 1.0, 4.0)
+    formal = flow.formal(times / flow.clock)
+    return series(rho, Fraction(4), order), (formal.values - flow.constant) / flow.amplitude
+
+
+def deviations(name: str, rho: Fraction, order: int, times: np.ndarray) -> tuple[np.ndarray, float]:
+    """|sum - lateral| in units of its uncertainty wherever there is a value, and the last time at which that is sharp."""
+    coefficients, exact = quartic_descent(rho, order, times)
+    found = lf.resum(coefficients, times, JUDGED[name])
+    known = np.isfinite(found.values)
+    assert (known == [bool(each) for each in found.status]).all()
+    error = np.maximum(found.uncertainty, 1e-11 * np.abs(exact).max())  # what the closed form is good to
+    sharp = known & (error <= 0.1 * np.abs(found.values))
+    return (np.abs(found.values - exact) / error)[known], float(times[sharp].max())
+
+
+REACHED = {  # s up to which the error is below a tenth of the value, at order 30 and rho = 1/10, 1, 5
+    "taylor": (0.0075, 0.0075, 0.0015),
+    "pade": (0.0037, 0.0037, 0.0045),
+    "borel": (0.015, 0.013, 0.012),
+    "conformal": (0.015, 0.015, 0.005),
+}
+
+
+@pytest.mark.parametrize("rho", ["1/10", "1", "5"])
+@pytest.mark.parametrize("name", JUDGED)
+def test_no_sum_of_the_quartic_descent_is_wrong_without_a_word(name: str, rho: str) -> None:
+    """At rho = 5 the series has a radius, the blow-up at s = -0.0023, beside the singularity of its Borel transform at 1/16."""
+    times = np.linspace(0, 0.03, 41)[1:]
+    gaps, reached = deviations(name, Fraction(rho), 30, times)
+    assert gaps.max() <= 3
+    assert np.mean(gaps <= 1) >= 0.6
+    assert reached >= REACHED[name][("1/10", "1", "5").index(rho)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [15, 20, 40])
+@pytest.mark.parametrize("rho", ["1/10", "1/5", "1/2", "1", "3", "5", "8"])
+@pytest.mark.parametrize("name", JUDGED)
+def test_no_sum_of_any_order_is(name: str, rho: str, order: int) -> None:
+    gaps, _ = deviations(name, Fraction(rho), order, np.linspace(0, 0.03, 121)[1:])
+    assert gaps.max() <= 3
+    if name == "conformal" and order == 40 and rho == "5":  # with the radius taken out of the way
+        assert gaps.size > 80
+
+
+def test_a_pole_of_the_function_ends_its_pade_sum_and_a_cut_does_not() -> None:
+    poles = ([1] * 20, [k + 1 for k in range(20)], [11] + [1] * 19)  # 1/(1 - t), its square, with a constant
+    for coefficients in poles:
+        result = lf.resum(coefficients, np.array([0.5, 2.0, 3.0]), lf.Pade())
+        assert [bool(status) for status in result.status] == [True, False, False]
+    coefficients, exact = quartic_descent(Fraction(1, 10), 30, np.array([0.003, 0.004]))
+    result = lf.resum(coefficients, np.array([0.003, 0.004]), lf.Pade())
+    assert all(result.status)
+    np.testing.assert_allclose(result.values, exact, rtol=0.02)
+
+
+def test_a_shift_of_the_inverse_time_is_one_of_the_coefficients() -> None:
+    """sum_k c_k t^k at t = x/(1 - 2 x) is the sum in x, for a polynomial as a rational function."""
+    c = [Fraction(3), Fraction(-1), Fraction(2), Fraction(0), Fraction(0), Fraction(0)]
+    found = shifted(c, Fraction(2))
+    assert found == [3, -1, 0, 4, 16, 48]  # 3 - x/(1 - 2x) + 2 x^2/(1 - 2x)^2
 
 
 def test_growth_beyond_factorial_is_summed_with_its_own_transform() -> None:

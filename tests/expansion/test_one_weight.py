@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
-from scipy.special import dawsn, erfcx
+from scipy.special import dawsn, erfcx, wofz
 
 import lossflow as lf
 from lossflow.expansion.solutions.moments import lateral_turn, moments
@@ -107,6 +107,31 @@ def test_the_formal_limit_of_descent_as_published(key: str) -> None:
     assert not held[7:].any()
     gap = np.abs(values - case["sim"])[held]
     assert (gap <= 3 * np.hypot(error[held], np.array(case["se"])[held])).all()
+
+
+@pytest.mark.parametrize(("rho", "scale"), [(0.001, 1.0), (0.1, 1.0), (1.0, 2.0), (5.0, 1.0), (50.0, 1.0)])
+def test_the_lateral_side_against_an_integration_of_the_closed_form(rho: float, scale: float) -> None:
+    """F by the Faddeeva function, dPsi/ds = e J^(-1/2), dJ/ds = e field F^3 J^(-1/2) by a Runge-Kutta method of order 8."""
+    p = 32.0
+    flow = OneWeight(4, p, 1024.0, math.sqrt(rho / p**3), scale, 4.0)
+
+    def F(a: complex) -> complex:
+        if abs(a) < 2e-3:  # the asymptotic series, to its smallest term
+            terms = [math.factorial(2 * k + 1) / math.factorial(k) * (4 * a) ** k for k in range(50)]
+            stop = min(range(50), key=lambda k: abs(terms[k]))
+            return sum(terms[:stop])
+        root = np.sqrt(complex(a))
+        return -1 / (8 * a) - 1j * math.sqrt(math.pi) * wofz(1 / (4 * root)) / (32 * a * root)
+
+    def pace(_: float, y: np.ndarray) -> np.ndarray:
+        return flow.sign * np.array([1.0, flow.field * F(y[0]) ** 3]) / np.sqrt(y[1])
+
+    s = np.array([1e-4, 1e-3, 0.004, 0.01, 0.03])
+    run = solve_ivp(pace, (0.0, s[-1]), np.array([0j, 1 + 0j]), "DOP853", s, rtol=1e-12, atol=1e-15)
+    found = flow._lateral(s, -lateral_turn(4))  # pyright: ignore[reportPrivateUsage]
+    assert found[0] == pytest.approx(run.y[0], rel=1e-10)
+    assert found[1] == pytest.approx(run.y[1], rel=1e-10)
+    assert found[2] == pytest.approx([F(a) for a in run.y[0]], rel=1e-10)
 
 
 @pytest.mark.parametrize("regime", ["A-B-E", "B-E", "E-A", "E"])

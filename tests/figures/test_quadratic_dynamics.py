@@ -58,20 +58,26 @@ def test_what_is_linear_in_the_start_is_taken_out() -> None:
 
 
 def test_recovery() -> None:
-    outcome = quadratic_recovery.draw(d=16, runs=3, alphas=(0.15, 0.3, 0.45, 0.6), step=0.04, last_time=12.0)
+    alphas = (0.15, 0.3, 0.43, 0.45, 0.47, 0.49)
+    outcome = quadratic_recovery.draw(d=16, runs=3, alphas=alphas, step=0.04, last_time=12.0)
     agreeing(outcome)
     assert "conjecture" in outcome.pictures[0].words
-    assert sum("conjecture" in verdict.curve for verdict in outcome.verdicts) == 4
+    told = [verdict for verdict in outcome.verdicts if "conjecture" in verdict.curve]
+    assert len(told) == 4
+    assert all("the threshold of vanishing weight decay" in verdict.sentence for verdict in told)
 
 
-def test_where_a_curve_begins_to_fall() -> None:
-    """mse ~ t^-2 above 0.4, a plateau below 0.3."""
-    alphas = np.array([0.2, 0.3, 0.4, 0.5])
-    half = np.ones((4, 5))
-    end = np.array([1.0, 1.0, 0.25, 0.25])[:, None] * half
-    curve = quadratic_recovery.Curve(alphas, half, end)
-    assert curve.exponent == pytest.approx([0, 0, 2, 2])
-    assert curve.crossing() == pytest.approx(0.35)
+def test_where_the_exponent_stays_the_same() -> None:
+    """Exponents 1 and 1 + alpha - 0.44 of two doublings."""
+    alphas = np.array([0.2, 0.42, 0.43, 0.45, 0.46, 0.6])
+    half = np.ones((6, 5))
+    curve = quadratic_recovery.Curve(alphas, 2 * half, half, half * 2 ** -(0.56 + alphas)[:, None])
+    assert curve.exponent == pytest.approx(1 + alphas - 0.44)
+    assert curve.turn(0.437) == pytest.approx(0.44, rel=1e-12)
+    verdict = quadratic_recovery._recovers(1.0, curve, 0.44, 0.42, 10)
+    assert verdict.agree
+    assert "does not exclude 0.42" in verdict.sentence
+    assert not quadratic_recovery._recovers(1.0, curve, 0.40, 0.42, 40).agree
 
 
 def test_universality() -> None:

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 import lossflow as lf
+from lossflow import keys
+from lossflow.laws.semicircle import quantile_above, second_above
+from lossflow.laws.tails import quantile, tails
 from lossflow.meanfield import matrix
 from lossflow.meanfield.matrix import MatrixPass, matrix_pass
-from lossflow.problems.matrix import MatrixProcess
+from lossflow.problems.matrix import MatrixProcess, symmetric_basis
 from lossflow.problems.quadratic import QuadraticNetwork
 from lossflow.simulate.quadratic import Instance
 
@@ -28,6 +32,66 @@ def test_the_population_is_descended_exactly() -> None:
         assert mse == pytest.approx(exact, rel=1e-10)
         assert loss == pytest.approx(exact / 2 + 0.125, rel=1e-10)
         W = W + step * (2 * (teacher - W @ W.T) @ W - 0.02 * W)
+
+
+def test_the_response_is_that_of_the_flow() -> None:
+    """R_Z(t, s) = (2/d^2) tr over Sym(d) of dZ(t)/dH(s) by differences; with so many samples that the forces are all known."""
+    d, step, updates, h = 6, 0.02, 14, 1e-6
+    process = MatrixProcess(1e12, 0.5, 0.5, 0.5, 0.01, 1.0)
+    teacher, start = process.teacher(d, 0, 0), process.start(d, 0, 0)
+
+    def descended(push: np.ndarray, place: int) -> np.ndarray:
+        W, found = start, []
+        for n in range(updates + 1):
+            found.append(W @ W.T)
+            W = W + step * ((2 * (teacher - W @ W.T) - 0.02 * np.eye(d) + (push if n == place else 0)) @ W)
+        return np.array(found)
+
+    exact = np.zeros((updates + 1, updates + 1))
+    rows, columns, weights = symmetric_basis(d)
+    for place in range(updates):
+        for i, j, weight in zip(rows, columns, weights, strict=True):
+            push = np.zeros((d, d))
+            push[i, j] = push[j, i] = 1 / weight
+            change = (descended(h * push, place) - descended(-h * push, place)) / (2 * h)
+            exact[:, place] += 2 / d**2 * np.sum(change * push, axis=(1, 2))
+    found = matrix_pass(process, step, updates, d, probes=400).response
+    assert np.abs(found - exact).max() < 0.06 * exact.max()
+    assert np.sum(found * exact) == pytest.approx(np.sum(exact**2), rel=0.01)
+    assert found.sum(axis=1) == pytest.approx(exact.sum(axis=1), rel=0.03)
+
+
+def test_the_noise_of_the_probes_adds_nothing_to_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one step R_Z = 2 step (d + 1)/d tau(Z(0)), whose estimate enters the loss with its square."""
+    d, step, alpha, noise = 5, 0.02, 0.3, 0.5
+    process = MatrixProcess(alpha, 0.4, 0.6, noise, 0.01, 1.0)
+    stream = [0]
+
+    def generator(seed: int, run: int, purpose: Any) -> np.random.Generator:
+        return keys.generator(seed, stream[0] if purpose == "matrix probes" else run, purpose)
+
+    monkeypatch.setattr(matrix, "generator", generator)
+    losses, responses = np.zeros((2, 400))
+    covariance = np.zeros((2, 2))
+    for k in range(400):
+        stream[0] = k
+        found = matrix_pass(process, step, 1, d, probes=1)
+        losses[k], responses[k] = found.values["loss"][1], found.response[1, 0]
+        assert 4 * losses[k] == pytest.approx(found.force_correlation[1, 1], rel=1e-12)
+        covariance = 2 * found.correlation + noise  # the same for all probes
+
+    def loss(response: Any) -> Any:
+        (a, b), (_, c) = covariance
+        x = -np.asarray(response) / alpha
+        return (a * x**2 + 2 * b * x + c) / 4
+
+    W = process.start(d, 0, 0)
+    exact = 2 * step * (d + 1) / d * np.sum(W**2) / d
+    linear = loss(exact) + (responses - exact) * (loss(exact + 1) - loss(exact - 1)) / 2
+    gaps, plain = losses - linear, loss(responses) - linear
+    error = gaps.std(ddof=1) / np.sqrt(400)
+    assert abs(gaps.mean()) <= 3 * error
+    assert plain.mean() > 5 * error
 
 
 def test_descent_is_met_in_pairs_and_not_without_the_response() -> None:
@@ -54,6 +118,42 @@ def test_descent_is_met_in_pairs_and_not_without_the_response() -> None:
     mean, error = np.mean(gaps, axis=0), np.std(gaps, axis=0, ddof=1) / np.sqrt(8)
     assert (np.abs(mean) <= 3 * error + 1e-12).all()
     assert np.mean(wrong) > 0.15
+
+
+def test_without_the_response_the_loss_rises_again_and_below_a_threshold_blows_up() -> None:
+    """The forces stay at full strength, chi = 1: W follows A = Z* + sqrt(xi) GOE - lambda, and an end, if there is one, solves
+    mse = F(xi) at q = lambda and b = omega with 2 alpha xi = mse + Delta/2. F(xi)/xi tends to m_2(omega), so there is one for
+    alpha > m_2(omega)/2 = 0.248; below it nothing holds the process. docs/theory/quadratic.md sections 3, 4 and 5 [MBB26v2].
+    """
+
+    def passes(alpha: float, d: int, updates: int, runs: int, responding: bool) -> list[MatrixPass]:
+        process = replace(NETWORK, alpha=alpha).as_process()
+        process = replace(process, alpha=process.samples(d) / d**2)
+        return [matrix_pass(process, 0.02, updates, d, run=run, responding=responding) for run in range(runs)]
+
+    threshold = second_above(quantile_above(0.4)) / 2
+    assert threshold == pytest.approx(0.2484, abs=1e-4)
+    for one in passes(0.15, 30, 200, 3, responding=False):
+        assert one.reached * 0.02 < 1
+        assert one.values["loss"][-1] > 1e6
+    # above the threshold, as at the alpha of the published figures, the loss turns but stays finite
+    blind, right = (np.mean([one.values["loss"] for one in passes(0.3, 60, 100, 4, r)], axis=0) for r in (False, True))
+    first = 0.02 * int(np.flatnonzero(blind >= 10 * right)[0])
+    assert 0.5 < first < 0.7
+    assert 0.3 < 0.02 * int(np.argmin(blind)) < 0.9
+    assert blind[-1] > 1.5 * blind.min()
+    assert blind[-1] > 50 * right[-1]
+    # where it ends, far above the threshold, where little is amplified
+    ends = np.array([one.values["mse"][-1] for one in passes(0.6, 40, 200, 6, responding=False)])
+
+    def excess(mse: float) -> float:
+        xi = (mse + 0.25) / (2 * 0.6 * 40 / 41)
+        t = tails(quantile(0.4, xi, 0.3, 1.0), xi, 0.3)
+        return t.missing + 0.01**2 * t.mass + 4 * xi * (t.j1 - 0.01 * t.j0) - mse
+
+    expected = float(brentq(excess, 0.01, 10.0))  # type: ignore[arg-type]
+    assert ends.std(ddof=1) < 0.2 * expected
+    assert abs(ends.mean() - expected) <= 3 * ends.std(ddof=1) / np.sqrt(6) + expected / 40
 
 
 def test_a_flow_is_met_in_pairs() -> None:

@@ -40,7 +40,7 @@ def growth(coefficients: Sequence[Fraction | int | float]) -> Growth:
     if len(kept) < 4:
         return Growth(0, math.inf, math.inf)
     later = kept[len(kept) // 2 - 1 :]
-    ratios = np.array([_log(abs(b)) - _log(abs(a)) for (_, a), (_, b) in pairwise(later)])
+    ratios = np.array([log_of(abs(b)) - log_of(abs(a)) for (_, a), (_, b) in pairwise(later)])
     steps = np.array([b[0] - a[0] for a, b in pairwise(later)])
     middle = np.array([0.5 * (a[0] + b[0]) for a, b in pairwise(later)])
     slope = _slope(np.log(middle), ratios / steps)
@@ -62,7 +62,7 @@ def _singularity(terms: Sequence[tuple[int, Fraction]]) -> float:
     last = terms[-min(len(terms), 7) :]
     inverse, places = [], []
     for (k, a), (n, b) in pairwise(last):
-        inverse.append(math.exp((_log(abs(b)) - _log(abs(a))) / (n - k)))
+        inverse.append(math.exp((log_of(abs(b)) - log_of(abs(a))) / (n - k)))
         places.append(1 / n)
     limit = float(np.polyfit(places, inverse, min(1, len(places) - 1))[-1]) if len(places) > 1 else inverse[0]
     if limit <= 0:
@@ -77,7 +77,7 @@ def _slope(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.polyfit(x, y, 1)[0])
 
 
-def _log(x: Fraction) -> float:
+def log_of(x: Fraction) -> float:
     """log of a positive fraction, of any size."""
     return _log_of_integer(x.numerator) - _log_of_integer(x.denominator)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 
 BITS = 200  # of the arithmetic in which approximants are evaluated: the rounding of their terms does not show
-NEGLIGIBLE = 1e-12  # residue of a pole, relative to the value, below which it is a doublet that the sum does not see
+REAL = 1e-3  # share of S(0) from which on a pole is one of S; those that imitate a cut carry exponentially little
 
 
 class Approximant:
@@ -41,7 +41,7 @@ class Approximant:
         return np.array(values, np.complex128).reshape(points.shape)
 
     def poles(self) -> list[tuple[complex, complex]]:
-        """(place, residue) of each simple pole, as double precision numbers from certified roots."""
+        """(place, residue) of each pole, as double precision numbers from certified roots; inf for a multiple one."""
         from flint import acb_poly, ctx
 
         if self.denominator.degree() < 1:
@@ -51,9 +51,8 @@ class Approximant:
         try:
             slope, p = acb_poly(self.denominator.derivative()), acb_poly(self.numerator)
             return [
-                (complex(root), complex(p(root) / slope(root)))
+                (complex(root), complex(p(root) / slope(root)) if multiplicity == 1 else complex(np.inf))
                 for root, multiplicity in self.denominator.numer().complex_roots()
-                if multiplicity == 1
             ]
         finally:
             ctx.prec = before
@@ -86,9 +85,10 @@ class Pade(Resummation):
     """S(t) ~ [L/M](t), a quotient of polynomials of degrees L and M that agrees with the series to the order L + M = N.
 
     The diagonal approximant of the highest order, L = M or next to it. Exact rational coefficients stay exact; evaluation is in
-    200 bits. The uncertainty is the largest distance to its neighbors of the orders N, N - 1 and N - 2. Approximants
-    with a pole between 0 and t are left out, up to poles whose residue the sum does not see; where fewer than two are left, or
-    the uncertainty exceeds the value, the value is NaN and the status "left_domain".
+    200 bits. The uncertainty is the largest distance to its neighbors of the orders N, N - 1 and N - 2, plus what poles on the
+    way contribute: |residue| over the distance from t, or over the place of the pole if that is more, for each simple one between
+    0 and t. Beyond a multiple pole, or a simple one that carries more than `REAL` of the sum at 0, nothing is believed. Where the
+    uncertainty exceeds the value, the value is NaN and the status "left_domain".
     Good for convergent series beyond their radius and for divergent ones of alternating sign; on a cut, where poles crowd, the
     neighbors part. Raises `InvalidInput` for fewer than three coefficients.
     docs/theory/odd_order_and_descent.md part B [YGG26v2].
@@ -108,10 +108,12 @@ class Pade(Resummation):
             for order, numerator, denominator in neighbors(len(exact) - 1)
             if (each := approximant(scaled, numerator, denominator)) is not None
         ]
-        values = np.array([np.where(_is_reached(each, x), np.real(each.at(x)), np.nan) for _, each in found])
-        best, error = combined(values.reshape(len(found), x.size))
+        values = np.array([np.real(each.at(x)) for _, each in found]).reshape(len(found), x.size)
+        best, error = combined(values)
+        if found:
+            error = error + _crossed(found[0][1], x, float(exact[0]))
         terms = np.full(times.shape, len(exact), np.int64)
-        return judged(best, error, times, terms, "the approximants have a pole before it")
+        return judged(best, error, times, terms, "no two approximants exist")
 
 
 def neighbors(order: int) -> list[tuple[int, int, int]]:
@@ -141,13 +143,16 @@ def combined(values: Array) -> tuple[Array, Array]:
     return best, error
 
 
-def _is_reached(each: Approximant, x: Array) -> npt.NDArray[np.bool_]:
-    """Whether there is no pole that matters on the real axis between 0 and x."""
-    reached = np.ones(x.shape, bool)
+def _crossed(each: Approximant, x: Array, start: float) -> Array:
+    """The size of what the poles on the real axis between 0 and x contribute; start: the sum at 0."""
+    total = np.zeros(x.shape)
     for place, residue in each.poles():
-        if abs(place.imag) <= 1e-9 * abs(place) and abs(residue) > NEGLIGIBLE * abs(place):
-            reached &= ~((x / place.real >= 1) if place.real else np.zeros(x.shape, bool))
-    return reached
+        if abs(place.imag) <= 1e-9 * abs(place):
+            distance = np.minimum(np.abs(x - place.real), abs(place))
+            real = abs(residue) > REAL * abs(place * start)
+            size = np.inf if real else abs(residue) / np.maximum(distance, np.finfo(float).tiny)
+            total += np.where(x / place.real >= 1, size, 0.0)
+    return total
 
 
 __all__ = ["Approximant", "Pade", "approximant", "combined", "neighbors"]

@@ -30,8 +30,7 @@ Kind = Literal["gradient flow", "stochastic gradient flow", "SGD"]
 KINDS: tuple[Kind, ...] = ("gradient flow", "stochastic gradient flow", "SGD")
 LOSSES = ("square", "logistic")
 UNTIL = 10.0
-FEW_INTERVALS, MOST_UPDATES = 16, 100  # of a theory that is sampled while someone waits: each test loss is an integral
-SAMPLED = {"paths": 512, "randomizations": 8}  # of such a theory: a few per mille
+SAMPLED = {"paths": 512, "randomizations": 8}  # of a theory without closed form: a few per mille in a second
 COARSE = 32  # its resolution of a flow
 INTERVALS = 25
 STEP_OF_FLOW = 0.1  # of the stochastic flow, which is then an Euler scheme that theory and experiment share
@@ -62,15 +61,12 @@ def dynamics_of(kind: Kind, temperature: float, step: float, batch_fraction: flo
     return GradientFlow()
 
 
-def times_of(dynamics: AbstractDynamics, sampled: bool = False) -> Array:
-    """Up to UNTIL; for a discrete dynamics multiples of its step. sampled: fewer, for a theory that is not in closed form."""
-    intervals = FEW_INTERVALS if sampled else INTERVALS
+def times_of(dynamics: AbstractDynamics) -> Array:
+    """Up to UNTIL; for a discrete dynamics multiples of its step."""
     if dynamics.step is None:
-        return np.linspace(0, UNTIL, intervals + 1)
+        return np.linspace(0, UNTIL, INTERVALS + 1)
     updates = round(UNTIL / dynamics.step)
-    if sampled:
-        updates = min(updates, MOST_UPDATES)
-    every = max(1, round(updates / intervals))
+    every = max(1, round(updates / INTERVALS))
     return dynamics.times(updates // every * every, every)
 
 
@@ -78,18 +74,19 @@ def times_of(dynamics: AbstractDynamics, sampled: bool = False) -> Array:
 def curves(
     problem: GeneralizedLinear, dynamics: AbstractDynamics, d: int = 100, runs: int = 4, seed: int = 0
 ) -> Curves:
-    """Theory, the mean of a few runs at dimension d, and for ridge regression where gradient flow ends."""
-    closed = isinstance(problem.loss, Square)
-    times = times_of(dynamics, not closed)
-    method = MeanField() if closed else MeanField(**SAMPLED, resolution=COARSE if dynamics.step is None else None)
+    """Theory, the mean of a few runs at dimension d, and where gradient flow ends."""
+    times = times_of(dynamics)
+    method = MeanField()
+    if not isinstance(problem.loss, Square):  # nothing is known in closed form
+        method = MeanField(**SAMPLED, resolution=COARSE if dynamics.step is None else None)
     theory = solve(problem, method, times, dynamics)
     experiment = solve(problem, Simulation({"d": d}, runs=runs, seed=seed), times, dynamics)
-    end = stationary(problem) if closed else None  # seconds where it is not in closed form
+    end = stationary(problem)
     pictures, words = [], []
     for observable, title in NAMES.items():
         canvas, axes = sheet()
         draw_trajectories(theory, experiment, observable=observable, axes=axes)
-        if end and end.status and observable in end.values:
+        if end.status and observable in end.values:
             axes.axhline(float(end.values[observable]), color=COLORS[2], ls=":", lw=1.5, label="end of gradient flow")
             axes.legend()
         axes.set_title(title)

@@ -53,7 +53,7 @@ def draw(widths: int, bisected: int, d: int, runs: int) -> Outcome:
     left, middle, right = canvas.subplots(1, 3)
     for axes, k in ((left, TEACHERS[0]), (middle, TEACHERS[1])):
         _draw_regions(axes, k, curves[k], onsets[k])
-    left.legend(loc="center right", fontsize=7)
+    left.legend(loc="lower right", bbox_to_anchor=(1.0, 0.06), fontsize=7)
     grid = np.linspace(0.1, 0.6, 60)
     theory = [stationary(QuadraticNetwork(float(a), 0.7, 0.5, 0.0, 0.005)).values["mse"] for a in grid]
     right.plot(grid, theory, color=COLORS[0])

@@ -3,7 +3,9 @@
     W_{n+1} = W_n + eta [G_n - 2 sum_{j<=n} R_l(n, j) (Z_j - Z*) - 2 lambda] W_n,   R_l = (1 + R_Z/alpha)^{-1}
 
 G is Gaussian with the covariance R_l (2 C + Delta) R_l^T/alpha of GOE matrices. Row n of every kernel follows from
-rows before it. Two matrices with the Gaussian parts G and -G share the kernels, so that what is odd in G averages out.
+rows before it. Two matrices with the Gaussian parts G and -G share the kernels, so that what is odd in G averages out. R_Z is
+estimated from random directions, probes, half of them on each matrix. Its noise would add its square to C_r, from which the
+loss follows: that square is known from the difference of the two halves, and is taken off.
 The flow is descent on three nested grids, extrapolated; that of all samples, alpha = inf, is known in closed form.
 docs/theory/quadratic.md sections 2 and 3 [MBB26v2].
 """
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 DROPPED = 1e-9  # of the norm of a matrix: what is left of it beyond the span of earlier ones is rounding
 USUAL = 120  # the dimension, where none is asked for
 PATHS_PER_PROBE = 1024
-FORMAT = 1  # of the checkpoint and of the numbers; raised when either changes
+FORMAT = 2  # of the checkpoint and of the numbers; raised when either changes
 RESOLVED = 1e-10  # relative error of the averages of the population flow
 OBSERVABLES = ("loss", "mse", "in_sample_error", "overlap")
 KERNELS = ("correlation", "response", "force_correlation")
@@ -76,7 +78,8 @@ def matrix_pass(
 
     process: of which network; its alpha is n/d^2 with the n of the experiment. probes: random directions on
     each of the two matrices, from which the response is estimated. seed, run: of teacher, start and all noise.
-    responding: False leaves R_Z out, which is wrong on purpose.
+    responding: False leaves R_Z out, which is wrong on purpose. `loss` and C_r are free of the square of the noise of the
+    probes; where that is larger than what is left, at small d and late times, a single pass can give a negative number.
     docs/theory/quadratic.md section 3 [MBB26v2].
     """
     sign, steps = np.array([1.0, -1.0]), np.broadcast_to(np.asarray(step, np.float64), (updates,))
@@ -98,6 +101,8 @@ def matrix_pass(
     finite = math.isfinite(process.alpha)
     probed = 2 * probes if finite and responding else 0
     goe = math.sqrt(2 / d)
+    # probes of one length and orthogonal over time: what others leave in each estimate has a third of its variance
+    length = goe * math.sqrt(p)
     fixed = noise.standard_normal(p) * goe * math.sqrt(process.noise_variance)
     W = np.stack([start, start])
     tangent = np.zeros((probed, *start.shape))
@@ -106,9 +111,9 @@ def matrix_pass(
     pushed = np.zeros((probed, updates + 1, p), np.float32)
     basis, gaussian, rank = np.zeros((8, 2 * p)), np.zeros((8, p)), 0
     coefficients = np.zeros((updates + 1, 8))
-    response, resolvent = np.zeros((updates + 1, updates + 1)), np.zeros((updates + 1, updates + 1))
-    forces = np.zeros((updates + 1, 8))
-    static = np.zeros(updates + 1)
+    response, resolvent, doubt = (np.zeros((updates + 1, updates + 1)) for _ in range(3))
+    forces, doubted, doubtful = (np.zeros((updates + 1, 8)) for _ in range(3))
+    static, static_doubted, static_doubtful = (np.zeros(updates + 1) for _ in range(3))
     found: list[tuple[float, ...]] = []
     z_star = packed(teacher)
     n = 0
@@ -128,7 +133,9 @@ def matrix_pass(
         if left > DROPPED * float(np.linalg.norm(vector)):
             if rank == len(basis):
                 basis, gaussian = (np.pad(old, ((0, rank), (0, 0))) for old in (basis, gaussian))
-                coefficients, forces = (np.pad(old, ((0, 0), (0, rank))) for old in (coefficients, forces))
+                coefficients, forces, doubted, doubtful = (
+                    np.pad(old, ((0, 0), (0, rank))) for old in (coefficients, forces, doubted, doubtful)
+                )
             basis[rank] = rest / left
             gaussian[rank] = noise.standard_normal(p) * goe
             rank += 1
@@ -137,12 +144,18 @@ def matrix_pass(
         for q in range(probed):
             change = tangent[q] @ W[side[q]].T
             moved[q, n] = packed(change + change.T)
-            response[n, :n] += (pushed[q, :n] @ moved[q, n]) / (d * probed)
+            seen = (pushed[q, :n] @ moved[q, n]) / (d * probed)
+            response[n, :n] += seen
+            doubt[n, :n] += sign[side[q]] * seen
         row = resolvent_row(response[n, : n + 1], resolvent, process.alpha) if finite else np.eye(n + 1)[n]
         resolvent[n, : n + 1] = row
         forces[n] = row @ coefficients[: n + 1]
         static[n] = row.sum()
-        square = 2 * float(forces[n] @ forces[n]) / d + process.noise_variance * static[n] ** 2
+        # R_l R_D R_l, where R_D is half of the difference of two estimates of R_Z: as large as the error of their mean
+        doubted[n], static_doubted[n] = doubt[n, :n] @ forces[:n], doubt[n, :n] @ static[:n]
+        doubtful[n], static_doubtful[n] = row @ doubted[: n + 1], row @ static_doubted[: n + 1]
+        square = 2 * (forces[n] @ forces[n] - doubtful[n] @ doubtful[n] / process.alpha**2) / d
+        square += process.noise_variance * (static[n] ** 2 - static_doubtful[n] ** 2 / process.alpha**2)
         if not finite:
             square = 2 * float(vector @ vector) / d + process.noise_variance
         clean = square + process.noise_variance * (1 - 2 * static[n])
@@ -156,9 +169,12 @@ def matrix_pass(
             force = force + sign[:, None] * random / math.sqrt(process.alpha)
         B = unpacked(force) - 2 * process.weight_decay * np.eye(d)
         for q in range(probed):
-            push = directions.standard_normal(p) * goe
+            push = directions.standard_normal(p).astype(np.float32)
+            earlier = pushed[q, max(n - p // 2, 0) : n]
+            push -= ((earlier @ push) @ earlier) / length**2
+            push *= length / float(np.linalg.norm(push))
             pushed[q, n] = push
-            changed = unpacked(push - 2 * (row.astype(np.float32) @ moved[q, : n + 1]).astype(np.float64))
+            changed = unpacked((push - 2 * (row.astype(np.float32) @ moved[q, : n + 1])).astype(np.float64))
             tangent[q] = tangent[q] + steps[n] * (B[side[q]] @ tangent[q] + changed @ W[side[q]])
         W = W + steps[n] * (B @ W)
     reached = max(n, 0)
@@ -166,6 +182,8 @@ def matrix_pass(
     known = coefficients[kept]
     values = {name: np.array(column) for name, column in zip(OBSERVABLES, zip(*found, strict=True), strict=True)}
     pulled = 2 * forces[kept] @ forces[kept].T / d + process.noise_variance * np.outer(static[kept], static[kept])
+    pulled -= 2 * doubtful[kept] @ doubtful[kept].T / (d * process.alpha**2)
+    pulled -= process.noise_variance * np.outer(static_doubtful[kept], static_doubtful[kept]) / process.alpha**2
     return MatrixPass(values, known @ known.T / d, response[kept, kept], pulled, reached)
 
 
@@ -253,7 +271,7 @@ def by_passes(
     """Passes at dimension d on every level of the grid and, on the coarsest, at dimension d/2; times increasing."""
     grid = grid_of(process, times, dynamics, method.resolution)
     finest, probes = int(grid.level(grid.levels - 1)[1][-1]), max(1, method.paths // PATHS_PER_PROBE // 2)
-    memory = 8.0 * (finest + 1) * (probes * d * (d + 1) + 3 * (finest + 1) + 2 * d * (d + 1))
+    memory = 8.0 * (finest + 1) * (probes * d * (d + 1) + 12 * (finest + 1) + 2 * d * (d + 1))
     require_memory(
         memory, f"a matrix process of {finest} steps at d = {d}", "take a smaller dimension or earlier times"
     )

@@ -14,36 +14,68 @@ docs/theory/odd_order_and_descent.md part B.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-LOWEST = -38.0  # log x where the integrals over log x begin: what is below is e^-38 of them at every a
-HIGHEST = 2.4  # log x where the Gaussian has vanished
+DEPTH = 42.0  # of the trapezoidal rule: its error is e^-DEPTH
+BELOW = 4.3  # by how much q begins below the pole: there log x is e^2.8 further down, and what is left out e^-38 of the whole
+HIGHEST = 2.4  # q where the Gaussian has vanished
 BLOCK = 256  # arguments that are integrated at once
 
 
+class Quadrature(NamedTuple):
+    """F(a) = sum first/(1 - a reach)^(2/(nu-2)),  G(a) = sum second/(1 - a reach)^(nu/(nu-2)).
+
+    Good for |a| up to the one it was made for. power: nu - 2; the other fields: vectors over the points.
+    """
+
+    power: int
+    reach: npt.NDArray[Any]
+    first: npt.NDArray[Any]
+    second: npt.NDArray[Any]
+
+    def F(self, a: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """F at a vector of arguments."""
+        inverse = 1 / (1 - a[:, None] * self.reach[None, :])
+        return (inverse ** (2 / self.power) if self.power > 2 else inverse) @ self.first
+
+    def both(self, a: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """F and G at a vector of arguments."""
+        inverse = 1 / (1 - a[:, None] * self.reach[None, :])
+        shrunk = inverse ** (2 / self.power) if self.power > 2 else inverse
+        return shrunk @ self.first, (shrunk * inverse) @ self.second
+
+
+def quadrature(order: int, largest: float, turn: float = 0.0) -> Quadrature:
+    """The trapezoidal rule in q,  log x = q - e^(pole - q - 3/2),  for both functions.
+
+    One end falls off doubly exponentially, below the pole of the largest a, log x = pole, and the strip of analyticity does not
+    depend on a. order: nu; largest: |a|; turn: the angle by which the path of x leaves the real axis.
+    """
+    power = order - 2
+    # the integrand is analytic for |Im log x| < min(pi/4, pi/(nu-2)) where a < 0, as far as the pole on the axis where a > 0
+    strip = min(math.pi / 4 - abs(turn), abs(turn)) if turn else min(math.pi / 4, math.pi / power)
+    step = 2 * math.pi * strip / DEPTH
+    pole = min(0.0, -math.log(order * power * largest) / power) if largest else 0.0
+    q = np.arange(pole - BELOW, HIGHEST if not turn else HIGHEST + 0.4, step)
+    bend = np.exp(pole - 1.5 - q)
+    x = np.exp(q - bend + 1j * turn) if turn else np.exp(q - bend)
+    first = 2 * step / math.sqrt(2 * math.pi) * (1 + bend) * x**3 * np.exp(-(x**2) / 2)
+    return Quadrature(power, order * power * x**power, first, first * x**power)
+
+
 def moments(order: int, a: npt.NDArray[Any], turn: float = 0.0) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """F(a) and G(a), relative error below 1e-13, by the trapezoidal rule in log x, whose strip of analyticity does not
-    depend on a.
+    """F(a) and G(a), relative error below 1e-13 for real a.
 
     order: nu, even, >= 4; a: a vector, a <= 0 for turn = 0. turn: the angle by which the path of x leaves the real axis, see
     `lateral_turn`; then a may be positive or complex. docs/theory/diagrams.md section 10 [YGG26v2].
     """
-    power = order - 2
-    step = min(0.03 if turn else 0.06, 0.5 / power)  # the integrand is analytic for |Im log x| < min(pi/4, pi/(nu-2))
-    logs = np.arange(LOWEST, HIGHEST if not turn else HIGHEST + 0.4, step)
-    x = np.exp(logs + 1j * turn) if turn else np.exp(logs)
-    weight = 2 * step / math.sqrt(2 * math.pi) * x**3 * np.exp(-(x**2) / 2)
-    reach = order * power * x**power
-    parts = []
-    for block in np.array_split(a, max(1, -(-a.size // BLOCK))):
-        inverse = 1 / (1 - block[:, None] * reach[None, :])
-        shrunk = inverse ** (2 / power) if power > 2 else inverse
-        parts.append((shrunk @ weight, (shrunk * inverse) @ (weight * x**power)))
+    rule = quadrature(order, float(np.abs(a).max(initial=0.0)), turn)
+    parts = [rule.both(block) for block in np.array_split(a, max(1, -(-a.size // BLOCK)))]
     return np.concatenate([F for F, _ in parts]), np.concatenate([G for _, G in parts])
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from lossflow.description import coerce
 from lossflow.errors import InvalidInput
-from lossflow.expansion.solutions.moments import lateral_turn, moments
+from lossflow.expansion.solutions.moments import lateral_turn, moments, quadrature
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 NODES = 20  # Chebyshev points on each panel of q, x = unit (e^q - 1), x = -Psi
 NEWTON = 20  # steps at most, of which three or four are taken
+PICARD = 40  # iterations at most on a panel of the lateral side, of which ten to twenty are taken
+MOST_PANELS = 2000  # of the lateral side: tens are taken
+SMALL, TAIL = 1e-13, 1e-12  # where an iteration and an interpolant have converged, relative to the largest
 PANELS = 80  # of length 1 each: up to Psi = -unit e^80
 FACES = ("A-B-E", "B-E", "E-A", "E")
 
@@ -168,38 +171,63 @@ class OneWeight:
         erfc(x/sqrt 2))^H,
         which goes to one of the p rows and then to all at s ~ 1/(32 log(p H)) (order 4): invisible in every coefficient.
         """
-        from scipy.integrate import solve_ivp
         from scipy.special import erfc
 
         nu, turn = self.order, -lateral_turn(self.order)
         s = self.sign * times * self.clock
-        order = np.argsort(s)
-
-        def pace(_: float, y: npt.NDArray[np.complex128]) -> npt.NDArray[np.complex128]:
-            F = moments(nu, y[:1], turn)[0]
-            speed = y[1] ** (-(nu - 2) / nu)
-            return np.array([speed, self.sign * self.field * F[0] ** (nu - 1) * speed])
-
-        found = np.empty((2, s.size), np.complex128)
-        start = np.array([0.0, 1.0], np.complex128)
-        reach = float(s.max(initial=0.0))
-        if reach > 0:
-            run = solve_ivp(pace, (0.0, reach), start, "DOP853", s[order], rtol=1e-12, atol=1e-14)
-            if not run.success:
-                raise InvalidInput(
-                    f"the formal limit cannot be continued to t = {reach / self.clock:.6g}: {run.message}"
-                )
-            found[:, order] = run.y
-        else:
-            found[:] = start[:, None]
-        F, G = moments(nu, found[0], turn)
-        lateral = self.constant + self.amplitude * self._bracket(F, G, found[1])
+        psi, J, F, G = self._lateral(s, turn)
+        lateral = self.constant + self.amplitude * self._bracket(F, G, J)
         power = nu - 2
         with np.errstate(divide="ignore"):
-            x = (nu * power * np.maximum(found[0].real, 0.0)) ** (-1 / power)
+            x = (nu * power * np.maximum(psi.real, 0.0)) ** (-1 / power)
         blown = np.minimum(erfc(x / math.sqrt(2)), 1 - 1e-16)
         learned = -np.expm1(self.H * np.log1p(-blown))
-        return Formal(lateral.real, np.abs(lateral.imag), learned, found[0].real / self.clock)
+        return Formal(lateral.real, np.abs(lateral.imag), learned, psi.real / self.clock)
+
+    def _lateral(self, s: Array, turn: float) -> npt.NDArray[np.complex128]:
+        """Psi, J, F and G at scaled times s >= 0 on the lateral side, shape (4, times): on panels of Chebyshev points each by
+
+        iteration of y = y_0 + int f(y), begun from the panel before; its length is that on which interpolants have converged.
+        """
+        nu, power = self.order, (self.order - 2) / self.order
+        integrals, to_coefficients = _integration().T, _to_coefficients().T
+        start = np.array([0.0, 1.0], np.complex128)
+        found = np.repeat(
+            np.array([*start, 1.0, math.prod(range(nu - 1, 0, -2))], np.complex128)[:, None], s.size, axis=1
+        )
+        reach, begin = float(s.max(initial=0.0)), 0.0
+        length = min(reach, 0.3 / (nu**3 + self.field))  # a fraction of both scales
+        guess = np.repeat(start[:, None], NODES, axis=1)
+        for _ in range(MOST_PANELS):
+            if begin >= reach:
+                return found
+            y, held = guess, False
+            rule = quadrature(nu, 4 * max(float(np.abs(y[0]).max()), length), turn)
+            with np.errstate(all="ignore"):  # of an iteration that runs away the panel is halved
+                for _ in range(PICARD):
+                    speed = y[1] ** -power
+                    pull = self.sign * self.field * rule.F(y[0]) ** (nu - 1) * speed
+                    new = start[:, None] + length * (np.array([speed, pull]) @ integrals)
+                    change = float(np.abs(new - y).max())
+                    y = new
+                    if not change > SMALL * float(np.abs(y).max()):
+                        held = math.isfinite(change)
+                        break
+                panel = np.array([*y, *rule.both(y[0])])
+                tail = np.abs(panel @ to_coefficients)[:, -3:].max(axis=1) / np.abs(panel).max(axis=1)
+            if not (held and (tail < TAIL).all()):
+                length /= 2
+                guess = np.repeat(start[:, None], NODES, axis=1)
+                continue
+            end = begin + length if begin + length < reach * (1 - 1e-14) else reach
+            inside = (s > begin) & (s <= end)
+            found[:, inside] = panel @ _weights((s[inside] - begin) / length).T
+            ahead = min((1.6 if tail.max() < TAIL / 100 else 1.0) * length, reach - end)
+            guess = y @ _weights(1 + _nodes() * min(ahead / length, 0.7)).T
+            begin, start, length = end, y[:, -1], ahead
+        raise InvalidInput(
+            f"the formal limit cannot be continued to t = {reach / self.clock:.6g}; ask for shorter times"
+        )
 
     def _bracket(self, F: npt.NDArray[Any], G: npt.NDArray[Any], J: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return (self.theta * self.rho / 2 * F**self.order / J - self.sign * G) / J
@@ -382,6 +410,13 @@ def _integration() -> Array:
         primitive = np.polynomial.chebyshev.chebint(np.eye(NODES)[k], lbnd=-1)
         integrals[:, k] = np.polynomial.chebyshev.chebval(t, primitive) / 2
     return np.asarray(np.linalg.solve(values.T, integrals.T).T, np.float64)
+
+
+@lru_cache(maxsize=1)
+def _to_coefficients() -> Array:
+    """The matrix that takes values at the nodes to Chebyshev coefficients."""
+    values = np.polynomial.chebyshev.chebvander(2 * _nodes() - 1, NODES - 1)
+    return np.asarray(np.linalg.inv(values), np.float64)
 
 
 @lru_cache(maxsize=1)

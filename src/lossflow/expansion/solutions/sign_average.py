@@ -33,7 +33,7 @@ DRAWS = 4  # starts at least
 FOLLOWED = 6  # largest weights of each direction whose rows are followed one by one; as many of the other rows stand for the rest
 LARGEST = 2**24  # weights of one start
 LOOKED_AT = 64  # times at which the loss is taken; others are interpolated
-TOLERANCE = 5e-4  # of the integration, relative to weights and to sigma
+TOLERANCE = 1e-5  # of the integration, relative to weights and to sigma: its root mean square over 10^4 of them hides single ones
 OF_LOSS, OF_TARGET = (
     0.75,
     0.002,
