@@ -84,10 +84,10 @@ def in_time() -> dict[str, tuple[lf.DiagonalLinear, float, lf.MeanField, tuple[f
 
     gaussian, sparse = GaussianPrior(), lf.RademacherSparse(0.1)
     return {
-        "Gaussian, kappa 0.1": (network(gaussian, 0.1), 10.0, lf.MeanField(4096, 64), (110, 0.001, 0.005)),
-        "Gaussian, kappa 1e-3": (network(gaussian, 1e-3), 10.0, lf.MeanField(4096, 64), (110, 0.001, 0.005)),
-        "sparse, kappa 0.1": (network(sparse, 0.1), 10.0, lf.MeanField(8192, 64), (110, 0.003, 0.01)),
-        "sparse, kappa 1e-3": (network(sparse, 1e-3), 10.0, lf.MeanField(8192, 64), (110, 0.003, 0.01)),
+        "Gaussian, kappa 0.1": (network(gaussian, 0.1), 10.0, lf.MeanField(32768, 88), (110, 0.001, 0.005)),
+        "Gaussian, kappa 1e-3": (network(gaussian, 1e-3), 10.0, lf.MeanField(32768, 88), (110, 0.001, 0.005)),
+        "sparse, kappa 0.1": (network(sparse, 0.1), 10.0, lf.MeanField(32768, 88), (110, 0.003, 0.01)),
+        "sparse, kappa 1e-3": (network(sparse, 1e-3), 10.0, lf.MeanField(32768, 88), (110, 0.003, 0.01)),
         "grokking": (network(sparse, 100.0, 0.01), 3000.0, lf.MeanField(), (670, np.inf, np.inf)),
     }
 
@@ -108,7 +108,7 @@ def dynamics(only: str = "") -> int:
         print(
             f"{name:<24}{cost:6.0f} products ({allowed[0]}), errors of mse {100 * errors[0]:.2f}% "
             f"({100 * allowed[1]:.1f}%), of loss {100 * errors[1]:.2f}% ({100 * allowed[2]:.1f}%), {found.details['rows']} rows, "
-            f"{found.details['paths']} paths  {'met' if met else 'MISSED'}",
+            f"{'/'.join(map(str, found.details['paths']))} paths  {'met' if met else 'MISSED'}",
             flush=True,
         )
     return int(missed > 0)

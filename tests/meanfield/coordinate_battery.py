@@ -23,6 +23,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
+from lossflow.meanfield.coordinate import FORMAT
 from lossflow.meanfield.method import MeanField
 from lossflow.method import solve
 from lossflow.problems.diagonal import (
@@ -114,6 +115,7 @@ def predicted(number: int) -> Row:
     theory = solve(setting.problem, method, np.array(setting.times))
     return {
         "theory_seed": THEORY_SEED + number,
+        "format": FORMAT,
         "paths": PATHS,
         "theory": [_short(theory.values[name][place]) for name, place in NUMBERS],
         "uncertainty": [_short(theory.uncertainty[name][place]) for name, place in NUMBERS],
@@ -172,7 +174,7 @@ def main() -> int:
     for half in (simulated, predicted):
         for number, setting in enumerate(SETTINGS):
             row = known.setdefault(described(setting), {})
-            if ("runs" if half is simulated else "theory") not in row:
+            if "runs" not in row if half is simulated else row.get("format") != FORMAT:
                 began = time.process_time()
                 row |= half(number)
                 print(f"{half.__name__:<12}{setting.name:<22}{time.process_time() - began:8.1f} s", flush=True)

@@ -10,10 +10,11 @@ import numpy as np
 
 from lossflow.end_states import stationary
 from lossflow.figures.figure import Figure, Outcome, Picture, Verdict
+from lossflow.meanfield.coordinate import pilot
 from lossflow.meanfield.coordinate_paths import Pass
 from lossflow.meanfield.coordinate_schemes import grid_of, rows_of
 from lossflow.plot import COLORS, MARKERS, POINTS
-from lossflow.problems.diagonal import DiagonalLinear, SymmetricInit
+from lossflow.problems.diagonal import BalancedDiagonal, DiagonalLinear, SymmetricInit
 from lossflow.problems.priors import GaussianPrior
 from lossflow.significance import LEVEL, judge
 from lossflow.simulate.collocation import collocate
@@ -81,11 +82,12 @@ def _theory(
 ) -> tuple[Array, list[Law]]:
     """The nodes nearest to the times wanted, and the laws there."""
     process = problem.as_process()
-    rows = rows_of(grid_of(process, max(wanted), 48).level(2), "tr-bdf2")
+    grid = grid_of(process, max(wanted), 48)
+    rows, frame = rows_of(grid.level(2), "tr-bdf2"), pilot(process, grid, paths, 0)
     places = [rows.every * int(np.argmin(np.abs(rows.times[:: rows.every] - time))) for time in wanted]
     every: list[list[tuple[Array, Array]]] = []
     for run in range(randomizations):
-        one, kept = Pass(process, rows, paths, 0, run), {}
+        one, kept = Pass(process, rows, frame, paths, 0, run), {}
         while one.advance():
             if one.k in places:
                 beta, _ = one.link.at(one.xi, float(rows.times[one.k]))
@@ -98,10 +100,11 @@ def _theory(
 
 
 def _experiment(problem: DiagonalLinear, times: Array, d: int, runs: int) -> list[Law]:
-    process = problem.as_process()
+    balanced = BalancedDiagonal.of(problem)
+    process = balanced.as_process()
     every: list[list[tuple[Array, Array]]] = []
     for number in range(runs):
-        sample = problem.as_sample({"d": d}, number, 0)
+        sample = balanced.as_sample({"d": d}, number, 0)
         run = DiagonalRun(process, sample)
         kept: list[tuple[Array, Array]] = []
 

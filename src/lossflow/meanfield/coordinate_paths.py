@@ -14,49 +14,59 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from lossflow.meanfield.coordinate_field import Field, Frame
 from lossflow.meanfield.coordinate_schemes import Rows
 from lossflow.meanfield.sampling import Basis, Points
 from lossflow.problems.coordinate import CoordinateProcess
 
 Array = npt.NDArray[np.float64]
 
-SPREAD = 64  # innovations that take low-discrepancy points
-TRUNCATED = 1e-4  # of the largest singular value of the past: directions that are not conditioned on
-NEGLIGIBLE = 1e-8  # of the variance of W_k: what is left of it on the past is not new
+FEWEST = 32  # paths of a stratum: more than a field has variables
 TOLERANCE = 1e-6  # of a row, relative to the square root of the loss, the size of what is left of the residuals
 STRICTEST, LOOSEST = 1e-12, 1e-8  # of a row, relative to its own size
 SWEEPS = 80  # of a row
 DEPTH = 8  # of the acceleration
 NEWTON = 60
-SETTLED = 1e-9  # relative step of Newton's method after which, being of second order, it leaves rounding alone
+SETTLED = 1e-7  # relative step of Newton's method after which, being of second order, it leaves rounding alone
 
 
 class Paths:
-    """beta* and standard variables on paths, in strata with exact weights; second moments within each stratum are exact."""
+    """beta* and the standard variables of the field on paths, in strata with exact weights.
 
-    def __init__(self, process: CoordinateProcess, paths: int, seed: int, run: int) -> None:
+    Second moments within each stratum are exact. Where the process is odd, a stratum that is symmetric about zero is sampled on
+    one half: each path stands for its mirror image, too.
+    purpose: of the random numbers; see `lossflow.keys`.
+    """
+
+    def __init__(
+        self, process: CoordinateProcess, paths: int, variables: int, seed: int, run: int, purpose: str
+    ) -> None:
         strata = process.strata()
-        share = max(8, paths // len(strata))
-        self.bases: list[Basis] = []
-        self.points: list[Points] = []
-        star, weights = [], []
+        share = max(FEWEST, 2 ** round(math.log2(paths / len(strata))))
+        star, weights, fields = [], [], []
         for number, (weight, mean, variance) in enumerate(strata):
-            points = Points(share, {"signal": 1, "field": SPREAD}, seed, run, f"coordinate stratum {number}")
+            groups = {"signal": 1 if variance else 0, "field": variables}
+            points = Points(share, groups, seed, run, f"coordinate {purpose}, stratum {number}")
             basis = Basis(share)
-            basis.whiten(np.ones(share))
-            signal = points.normal("signal")
-            if variance:
-                signal = basis.whiten(signal)
-            star.append(mean + math.sqrt(variance) * signal if variance else np.full(share, mean))
+            folded = process.is_odd and mean == 0
+            if not folded:
+                basis.whiten(np.ones(share))
+            names = [name for name, count in groups.items() for _ in range(count)]
+            standard = np.array([self._standard(points, name, folded and not j) for j, name in enumerate(names)])
+            standard = np.array([np.array(basis.whiten(variable)) for variable in standard])
+            star.append(mean + math.sqrt(variance) * standard[0] if variance else np.full(share, mean))
             weights.append(np.full(share, weight / share))
-            self.bases.append(basis)
-            self.points.append(points)
+            fields.append(standard[len(names) - variables :])
         self.star, self.weights = np.concatenate(star), np.concatenate(weights)
+        self.field = np.concatenate(fields, axis=1)
         self.count = len(self.star)
 
-    def innovation(self) -> Array:
-        """A new standard variable on all paths, uncorrelated with all before in every stratum."""
-        return np.concatenate([b.whiten(p.normal("field")) for b, p in zip(self.bases, self.points, strict=True)])
+    @staticmethod
+    def _standard(points: Points, group: str, half: bool) -> Array:
+        from scipy.special import ndtri
+
+        u = points.uniform(group)
+        return ndtri((1 + u) / 2 if half else u)
 
 
 class Link:
@@ -93,8 +103,8 @@ class Link:
         grown = np.where(size > 20, size + fall, np.arcsinh(np.exp(fall) * np.sinh(np.minimum(size, 20))))
         return np.copysign(grown, xi - self.shift) + self.shift
 
-    def solve(self, right: Array, factor: float, time: float) -> Array:
-        """xi with  xi + factor beta(xi) = right,  factor > 0."""
+    def solve(self, right: Array, factor: float, time: float, guess: Array) -> Array:
+        """xi with  xi + factor beta(xi) = right,  factor > 0. guess: where to begin."""
         log = self.log - 2 * self.decay * time + math.log(factor)
         if self.sided:
             from scipy.special import wrightomega
@@ -102,83 +112,38 @@ class Link:
             # y = factor |beta|:  sided right = sided xi + y,  y = e^(sided xi + log)/2
             return right - self.sided * wrightomega(self.sided * right + log - math.log(2)).real
         goal = np.abs(right - self.shift)
-        with np.errstate(divide="ignore"):
-            logs = np.log(goal) - log
-        # from the right of the root Newton's method descends to it, the function being convex there
-        bound = np.where(logs > 20, logs + math.log(2), np.arcsinh(np.exp(np.minimum(logs, 20))))
-        half = math.exp(min(log, 700.0)) if log > -700 else 0.0
-        eta = np.minimum(bound, goal / (1 + half))
+        # the function is convex there: the first step of Newton's method leads to the right of the root, the others down to it
+        bound = np.minimum(goal, np.log1p(2 * math.exp(min(-log, 690.0)) * goal))
+        eta = np.clip(np.copysign(1.0, right - self.shift) * (guess - self.shift), 0.0, bound)
         for _ in range(NEWTON):
             grown, less = np.exp(eta + log) / 2, np.exp(-2 * eta)
             step = (eta - grown * np.expm1(-2 * eta) - goal) / (1 + grown * (1 + less))
-            eta = np.maximum(eta - step, 0.0)
+            eta = np.clip(eta - step, 0.0, bound)
             if not np.any(np.abs(step) > SETTLED * (1e-3 + eta)):
                 break
         return np.copysign(eta, right - self.shift) + self.shift
 
 
-class Field:
-    """W_i = sum_j V_ij z_j on the paths, one after the other.
-
-    A new one is conditioned on the old ones through the pseudo-inverse of the whole V: they are nearly dependent, and a
-    triangle with dropped pivots would extrapolate.
-    """
-
-    def __init__(self, paths: Paths, size: int) -> None:
-        self.paths = paths
-        self.factor = np.zeros((size, 0))
-        self.vectors = np.zeros((0, paths.count))
-        self.count = 0
-
-    def prepare(self) -> None:
-        """Before the solution of a row: the pseudo-inverse of what is known, and a variable that may be needed."""
-        known = self.factor[: self.count]
-        if known.size:
-            left, singular, right = np.linalg.svd(known, full_matrices=False)
-            kept = singular > TRUNCATED * singular[0]
-            self.inverse = right[kept].T @ (left[:, kept] / singular[kept]).T
-        else:
-            self.inverse = np.zeros((known.shape[1], self.count))
-        self.fresh: Array | None = None
-
-    def coefficients(self, covariances: Array, variance: float) -> Array:
-        """(v, p^2), from the covariances of W_k with the old ones and its variance."""
-        v = self.inverse @ covariances
-        return np.append(v, variance - float(v @ v))
-
-    def value(self, coefficients: Array, variance: float) -> Array:
-        """W_k on the paths."""
-        v, left = coefficients[:-1], float(coefficients[-1])
-        found = v @ self.vectors
-        if left > NEGLIGIBLE * variance:
-            if self.fresh is None:
-                self.fresh = self.paths.innovation()
-            found = found + math.sqrt(left) * self.fresh
-        return found
-
-    def keep(self, coefficients: Array, variance: float) -> None:
-        """The row is solved."""
-        v, left = coefficients[:-1], float(coefficients[-1])
-        self.factor[self.count, : len(v)] = v
-        if self.fresh is not None:
-            self.vectors = np.vstack([self.vectors, self.fresh])
-            new = np.zeros((len(self.factor), 1))
-            new[self.count] = math.sqrt(left) if left > NEGLIGIBLE * variance else 0.0
-            self.factor = np.hstack([self.factor, new])
-        self.count += 1
-
-
 class Pass:
-    """One solution on one grid with one set of random numbers."""
+    """One solution on one grid with one set of random numbers. frame: a guess of the field, see `coordinate_field`."""
 
-    def __init__(self, process: CoordinateProcess, rows: Rows, paths: int, seed: int, run: int) -> None:
+    def __init__(
+        self,
+        process: CoordinateProcess,
+        rows: Rows,
+        frame: Frame,
+        paths: int,
+        seed: int,
+        run: int,
+        purpose: str = "paths",
+    ) -> None:
         self.process, self.rows = process, rows
         self.inverse_delta = 1 / process.delta
-        self.paths = Paths(process, paths, seed, run)
+        guess = frame.at(rows.times)
+        self.paths = Paths(process, paths, guess.shape[1], seed, run, purpose)
         self.link = Link(process)
         size, count = len(rows.times), self.paths.count
         self.size, self.k = size, 0
-        self.field = Field(self.paths, size)
         self.errors = np.zeros((size, count))  # Delta
         self.drives = np.zeros((size, count))  # Delta - W
         self.A = np.zeros((size, size))
@@ -187,15 +152,16 @@ class Pass:
         self.values: dict[str, list[float]] = {"loss": [], "mse": [], "l1": [], "l2": []}
         self.sweeps: list[int] = []
         self.reason = ""
-        self._start()
+        self._start(guess)
 
-    def _start(self) -> None:
+    def _start(self, guess: Array) -> None:
         beta, _ = self.link.at(np.zeros(self.paths.count), 0.0)
         delta = beta - self.paths.star
-        variance = self.variances(delta, 0)[0]
+        variance = float(self.variances(delta, 0)[0]) * self.inverse_delta
+        self.field = Field(self.paths.field, guess, variance)
         self.field.prepare()
-        coefficients = np.array([variance * self.inverse_delta])
-        w = self.field.value(coefficients, float(coefficients[-1])) if self.inverse_delta else np.zeros_like(delta)
+        coefficients = self.field.coefficients(np.zeros(0), variance)
+        w = self.field.value(coefficients)
         self.A[0, 0] = 1.0
         self.xi = np.zeros(self.paths.count)
         self.older = self.xi
@@ -274,7 +240,8 @@ class Pass:
     ) -> tuple[Array, Array, Array, Array, Array, Array, int] | None:
         """xi, beta, D, W, its coefficients, A_k and the sweeps it took; None, with `reason` set, where no solution is found."""
         k = self.k
-        beta, slope = self.link.at(guess, time)
+        xi = guess
+        beta, slope = self.link.at(xi, time)
         x = row.unknowns(beta - self.paths.star, slope)
         mixing = Anderson()
         residual = math.sqrt(max(2 * self.values["loss"][-1], 0.0) / max(float(self.C[k - 1, k - 1]), 1e-300))
@@ -284,7 +251,7 @@ class Pass:
             coefficients, a = row.split(x)
             w = row.field_value(coefficients)
             right = past - c * (a[:k] @ self.drives[:k]) + c * a[k] * (self.paths.star + w)
-            xi = self.link.solve(right, c * a[k], time)
+            xi = self.link.solve(right, c * a[k], time, xi)
             beta, slope = self.link.at(xi, time)
             new = row.unknowns(beta - self.paths.star, slope)
             error = row.distance(new, x)
@@ -305,7 +272,7 @@ class _Row:
     def __init__(self, one: Pass, k: int, c: float) -> None:
         self.one, self.k, self.c = one, k, c
         self.coupled = one.inverse_delta > 0
-        self.rank = len(one.field.vectors)
+        self.rank = len(one.field.variables)
         if self.coupled:
             rows = one.rows
             self.past = rows.near[k] * one.dxi - rows.explicit[k] * one.dg
@@ -337,7 +304,7 @@ class _Row:
     def field_value(self, coefficients: Array) -> Array:
         if not self.coupled:
             return np.zeros(self.one.paths.count)
-        return self.one.field.value(coefficients, self.variance)
+        return self.one.field.value(coefficients)
 
     def distance(self, new: Array, old: Array) -> float:
         """The change of the two parts, each in units of its size."""

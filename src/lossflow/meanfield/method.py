@@ -36,9 +36,10 @@ class MeanField(AbstractMethod):
     iterated. Discrete dynamics are followed update by update, exactly; flows by descent on three nested grids, extrapolated.
     Square loss with labels r* + noise is solved in closed form instead.
 
-    paths: of the process, per randomization, >= 16; powers of two sample best. resolution: >= 4, steps of the finest grid of a
-    flow, about; None chooses it from the stability bound and the last time. randomizations: >= 4, independent solves with
-    random numbers of their own, averaged. dimension: of matrix processes (`QuadraticNetwork`, None: 120), which take a
+    paths: of the process, per randomization, >= 16; powers of two sample best; for `DiagonalLinear` of the coarsest of three
+    grids, of which the finer ones take fewer. resolution: >= 4, steps of the finest grid of a flow, about; None chooses it from
+    the stability bound and the last time. randomizations: >= 4, independent solves with random numbers of their own,
+    averaged. dimension: of matrix processes (`QuadraticNetwork`, None: 120), which take a
     probe of the response for every 1024 paths and follow `GradientFlow` and `GradientDescent`; None for all others. seed: >= 0.
 
     Values are scalars for one column of weights and carry matrices (m, m) or (m, m*) behind the time for several; see the
