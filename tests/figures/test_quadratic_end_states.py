@@ -81,6 +81,19 @@ def test_oja() -> None:
     agreeing(quadratic_oja.draw(d=80, runs=3, last_time=1000.0))
 
 
+@pytest.mark.parametrize(("kappa", "power"), [(0.8, 3), (0.2, 1)])
+def test_a_time_that_is_ahead_changes_no_power_law(kappa: float, power: int) -> None:
+    """distance = C (t + 2)^-p; with another C or another p it is noticed."""
+    times = np.geomspace(2.0, 40.0, 12)
+    law = quadratic_oja._semicircle_law(kappa, times)
+    rows = np.tile(law * (times / (times + 2)) ** power, (4, 1))
+    verdict = quadratic_oja._authors(kappa, rows, times, 400)
+    assert verdict.agree
+    assert verdict.largest_relative_gap == pytest.approx(0, abs=1e-9)
+    for wrong in (1.5 * rows, rows * (times / 10) ** 0.5):
+        assert not quadratic_oja._authors(kappa, wrong, times, 400).agree
+
+
 def test_bayes() -> None:
     agreeing(quadratic_bayes.draw(points=3, measured_alphas=(0.5,), d=20, runs=3))
 
@@ -119,5 +132,5 @@ def test_instances_that_make_no_sense(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_the_bias_at_d_100() -> None:
-    """Mean signed bias of at most 2% over a whole learning-curve figure, 16 runs at each of 30 points: some 15 minutes."""
+    """Mean signed bias of at most 2% over a whole learning-curve figure, 16 runs at each of 30 points: half an hour."""
     agreeing(quadratic_learning_curves.FIGURE.make("full"))

@@ -57,7 +57,7 @@ def integrals(b: Any, xi: Any, k: Any) -> Integrals:
 
 
 def end_state(guess: Any, alpha: Any, kappa: Any, k: Any, noise: Any, decay: Any) -> dict[str, Any]:
-    """q, xi, mse to DIGITS digits, from a nearby guess (q, xi, omega) in which omega > q says that the width cuts."""
+    """Every observable to DIGITS digits, from a nearby guess (q, xi, omega) in which omega > q says that the width cuts."""
     with mpmath.workdps(DIGITS):
         alpha, kappa, k, noise, decay = (mpmath.mpf(value) for value in (alpha, kappa, k, noise, decay))
         bound = kappa < 1 and guess[2] > guess[0]
@@ -77,7 +77,12 @@ def end_state(guess: Any, alpha: Any, kappa: Any, k: Any, noise: Any, decay: Any
         start = [mpmath.log(guess[0]), mpmath.log(guess[1])] + ([mpmath.mpf(guess[2])] if bound else [])
         root = mpmath.findroot(equations, start, tol=mpmath.mpf(10) ** (-2 * DIGITS + 40), maxsteps=30)
         q, xi = mpmath.exp(root[0]), mpmath.exp(root[1])
-        return {"q": q, "xi": xi, "mse": moments(q, xi, root[2] if bound else q)[0]}
+        b = root[2] if bound else q
+        chi = decay / q
+        loss = chi**2 * alpha * xi
+        in_sample_error = loss + noise / 4 * (1 - 2 * chi)
+        found = {"q": q, "xi": xi, "mse": moments(q, xi, b)[0], "loss": loss, "in_sample_error": in_sample_error}
+        return found | {"rank": integrals(b, xi, k).mass}
 
 
 def _transform(b: Any, xi: Any, k: Any) -> Any:
