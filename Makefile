@@ -26,7 +26,7 @@ slow: ## the batteries that take minutes
 	$(setup) dev
 	@$(python) -m pytest -m slow
 
-bench: ## the named benchmarks, timed, or some: only="limit sweep"
+bench: ## the named benchmarks, timed, or some: only="limits sweep"
 	$(setup) dev
 	@$(python) tools/bench.py $(only)
 

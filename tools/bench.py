@@ -1,7 +1,7 @@
 """Run the named benchmarks and keep what each prints, beside the machine that it was measured on, for the documentation.
 
     python tools/bench.py              all of them (`make bench`): an hour or two
-    python tools/bench.py limit sweep  those two (`make bench only="limit sweep"`)
+    python tools/bench.py limits sweep  those two (`make bench only="limits sweep"`)
 
 A benchmark prints its table and ends with 1 if a bound is missed. `benchmarks/results/NAME.md` holds the last table; it is
 replaced when the benchmark runs again, and kept where it breaks off, or says that it skips. The machine is named by its cores

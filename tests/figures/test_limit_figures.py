@@ -191,7 +191,8 @@ def test_descent() -> None:
     outcome = quartic_descent.draw(**DESCENT)
     found = {verdict.curve: verdict for verdict in outcome.verdicts}
     assert found["limit, rho = 1/10"].agree, found["limit, rho = 1/10"].sentence
-    assert found["Borel-Pade, rho = 1/10"].agree
+    for name, verdict in found.items():
+        assert verdict.agree or not name.startswith(tuple(quartic_descent.SUMS)), verdict.sentence
     complete(outcome)
     window = found["limit, rho = 1/10"].valid_times
     assert window is not None
