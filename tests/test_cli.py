@@ -255,6 +255,7 @@ def test_series_of_free_evolution_and_scaled_identity(run: Run, form: str | None
     ("arguments", "message"),
     [
         (["--nu", "1"], "order must be at least 2, got 1"),
+        (["--nu", "200000"], "order must be at most 100, got 200000"),
         (["--nu", "two"], "'--nu'"),
         (["--to", "-1"], ">= 0, got -1"),
         (["--target", "identiy"], "did you mean 'identity'"),

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from lossflow.description import brief
 from lossflow.diagrams.polynomial import DiagramPolynomial, diagram, size
 from lossflow.diagrams.tensor import Pinned, Tensor, pin
 from lossflow.errors import InvalidInput
@@ -25,15 +26,17 @@ from lossflow.problems.targets import (
     Zero,
 )
 
+MOST_SLOTS = 100
+
 
 @dataclass(frozen=True, repr=False)
 class CPDecomposition(AbstractProblem):
     """L = 1/2 ||f - F||^2,  f_{i1..i_nu} = sum_{k=1..H} prod_m u^(m)_{k,i_m},  du/dt = -dL/du,  u(0) ~ N(0, sigma2).
 
-    order: nu >= 2. symmetric: one H x p matrix "u" in every slot, or nu matrices "u1", ..., "u<nu>". target: F.
+    order: nu, 2 to 100. symmetric: one H x p matrix "u" in every slot, or nu matrices "u1", ..., "u<nu>". target: F.
     Sizes, given to the method: p (dimension of each index), H (number of terms), sigma2 (variance of the initial entries), and
     those that the target names. The target need not be a symmetric tensor when the model is.
-    Observable: `loss`, unscaled. Raises `InvalidInput` for an order below 2.
+    Observable: `loss`, unscaled. Raises `InvalidInput` for another order.
     docs/theory/diagrams.md sections 1, 2 and 5 [YGG26v2].
     """
 
@@ -44,6 +47,11 @@ class CPDecomposition(AbstractProblem):
     def check(self) -> None:
         if self.order < 2:
             raise InvalidInput(f"CPDecomposition.order must be at least 2, got {self.order}")
+        if self.order > MOST_SLOTS:
+            raise InvalidInput(
+                f"CPDecomposition.order must be at most {MOST_SLOTS}, got {brief(self.order)}: a diagram has an edge for every "
+                "slot, and with more of them the first derivative alone takes minutes"
+            )
 
     @property
     def languages(self) -> tuple[str, ...]:
