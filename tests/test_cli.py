@@ -336,7 +336,8 @@ def drawing(agree: bool) -> Figure:
         verdict = Verdict("the line", 0.01, 1.5, (0.0, 1.0), agree, "as the theory has it" if agree else "far off")
         return Outcome((Picture("line", canvas, "A line."),), (verdict,))
 
-    return Figure("diagrams", "A line", "It rises.", ("YGG26v2",), {"height": 1.0}, {"height": 2.0}, draw)
+    figure = Figure("diagrams", "A line", "It rises.", ("YGG26v2",), {"height": 1.0}, {"height": 2.0}, draw)
+    return replace(figure, beyond="a height of 3, which takes a ladder")
 
 
 @pytest.fixture
@@ -359,7 +360,9 @@ def test_reproduce_writes_pictures_and_verdicts(run: Run, figures: dict[str, Fig
     assert data["agree"] is True
     assert (data["extent"], data["parameters"]) == ("full", {"height": 2.0})
     assert out.count("  agree     the line: as the theory has it\n") == 1
-    assert run("reproduce", "diagrams", "--out", str(folder))[0] == 0
+    assert out.startswith("diagrams --full leaves out a height of 3, which takes a ladder\n")
+    code, out, err = run("reproduce", "diagrams", "--out", str(folder))
+    assert (code, "leaves out" in out) == (0, False)
     assert json.loads((folder / "diagrams.json").read_text())["extent"] == "quick"
 
 

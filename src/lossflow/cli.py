@@ -341,6 +341,8 @@ def reproduce(
     try:
         with progress(len(chosen), "figures") as bar:
             for figure in chosen:
+                if figure.beyond and extent == "full":
+                    typer.echo(f"{figure.name} --full leaves out {figure.beyond}")
                 section = attempt(figure, extent)
                 lines = [f"{figure.name}: {figure.title}"]
                 if section.outcome is None:

@@ -81,7 +81,8 @@ class Figure:
     """One published figure or claim.
 
     name: for `lossflow reproduce NAME`; title; claim: the statement that the verdicts test; sources: keys of
-    docs/references.bib; quick, full: the arguments of `draw` that take seconds, and those of the publication.
+    docs/references.bib; quick, full: the arguments of `draw` that take seconds, and those of the publication, as far as two
+    cores come in half an hour. beyond: what of the publication they do not reach, and what it takes.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Figure:
     quick: Mapping[str, Any]
     full: Mapping[str, Any]
     draw: Callable[..., Outcome]
+    beyond: str = ""
 
     def parameters(self, extent: Extent) -> Mapping[str, Any]:
         """The arguments of `draw` at this extent."""

@@ -140,7 +140,6 @@ FIGURE = Figure(
         "times": 12,
     },
     full={
-        # p = 64 up to H = p^2 = 4096 is what two cores do in half an hour; H = 4 p^2 takes sixteen times as long
         "balanced": (16, 32, 64),
         "balanced_runs": (100, 24, 3),
         "ratios": ("1/16", "1/4", "1"),
@@ -152,4 +151,8 @@ FIGURE = Figure(
         "times": 20,
     },
     draw=draw,
+    beyond=(
+        "H = 4 p^2 at p = 64, sixteen times as long as H = p^2, for which "
+        'Simulation(sizes, backend="jax") takes an accelerator if there is one; give it to `draw` of this module'
+    ),
 )

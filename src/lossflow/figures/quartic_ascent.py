@@ -256,7 +256,6 @@ FIGURE = Figure(
         "times": 12,
     },
     full={
-        # p = 64 up to theta = 2 is what two cores do in half an hour; the cost grows like (theta - 1)^2
         "p": 64,
         "thetas": (1.1, 1.25, 1.5, 1.75, 2.0),
         "shares": (0.1, 0.2, 0.3, 0.45, 0.67, 1.1, 1.7),
@@ -271,4 +270,8 @@ FIGURE = Figure(
         "times": 16,
     },
     draw=draw,
+    beyond=(
+        "theta > 2 at p = 64, whose cost grows like (theta - 1)^2 and for which "
+        'Simulation(sizes, backend="jax") takes an accelerator if there is one; give them to `draw` of this module'
+    ),
 )
