@@ -30,10 +30,9 @@ from lossflow.meanfield.errors import estimate, standard_error
 from lossflow.meanfield.grid import Grid
 from lossflow.meanfield.kernels import resolvent_row
 from lossflow.memory import require_memory
-from lossflow.problem import AbstractProblem
 from lossflow.problems.matrix import MatrixProcess
 from lossflow.progress import progress
-from lossflow.trajectory import COMPLETE, Status, Trajectory
+from lossflow.trajectory import COMPLETE, Status
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -188,8 +187,8 @@ def matrix_pass(
 
 
 def solve_matrix(
-    method: MeanField, problem: AbstractProblem, process: MatrixProcess, times: Array, dynamics: AbstractDynamics
-) -> Trajectory:
+    method: MeanField, process: MatrixProcess, times: Array, dynamics: AbstractDynamics, checkpoint: Checkpoint
+) -> Answer:
     """The population flow in closed form; else averages over independent passes at dimension d with n = round(alpha d^2).
 
     Run r of a pass has the teacher and the start of run r of `Simulation({"d": d})` of the same seed. The error is the scatter
@@ -210,26 +209,13 @@ def solve_matrix(
             f"{dynamics!r} has its own step; resolution is for flows, got {method.resolution}: leave it None"
         )
     if isinstance(dynamics, GradientFlow) and math.isinf(process.alpha):
-        answer = population_answer(process, times)
-    else:
-        checkpoint = Checkpoint("meanfield", method.question_key(problem, times, dynamics, f"matrix {FORMAT}"))
-        order = np.argsort(times)
-        answer = by_passes(method, process, times[order], dynamics, d, checkpoint)
-        back = np.argsort(order)
-        answer = answer._replace(
-            values={name: array[back] for name, array in answer.values.items()},
-            uncertainty={name: array[back] for name, array in answer.uncertainty.items()},
-        )
-    return Trajectory(
-        times=times,
-        values=answer.values,
-        uncertainty=answer.uncertainty,
-        status=answer.status,
-        problem=problem,
-        method=method,
-        dynamics=dynamics,
-        details=answer.details,
-        references=("MBB26v2",),
+        return population_answer(process, times)
+    order = np.argsort(times)
+    answer = by_passes(method, process, times[order], dynamics, d, checkpoint)
+    back = np.argsort(order)
+    return answer._replace(
+        values={name: array[back] for name, array in answer.values.items()},
+        uncertainty={name: array[back] for name, array in answer.uncertainty.items()},
     )
 
 

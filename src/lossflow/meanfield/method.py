@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.float64]
 
+SOURCES = {RowProcess: "NI26v2", CoordinateProcess: "NI25v2", MatrixProcess: "MBB26v2"}  # by process
 FORMAT = 2  # of the checkpoint and of the numbers that lead to it; raised when either changes
 
 
@@ -84,13 +85,10 @@ class MeanField(AbstractMethod):
         """The trajectory at `times`."""
         require_known("MeanField", dynamics)
         process = problem.as_process()
-        if isinstance(process, MatrixProcess):
-            from lossflow.meanfield.matrix import solve_matrix
-
-            return solve_matrix(self, problem, process, times, dynamics)
-        if not isinstance(process, RowProcess | CoordinateProcess):
+        source = next((key for kind, key in SOURCES.items() if isinstance(process, kind)), "")
+        if not source:
             raise problem.silence("process", f"MeanField knows no {type(process).__name__} so far")
-        if self.dimension is not None:
+        if self.dimension is not None and not isinstance(process, MatrixProcess):
             raise InvalidInput(
                 f"MeanField.dimension belongs to matrix processes such as that of QuadraticNetwork, got {self.dimension} for "
                 f"{type(problem).__name__}; leave it None"
@@ -105,13 +103,13 @@ class MeanField(AbstractMethod):
             method=self,
             dynamics=dynamics,
             details=answer.details,
-            references=("NI25v2",) if isinstance(process, CoordinateProcess) else ("NI26v2",),
+            references=(source,),
         )
 
     def _answer(
         self,
         problem: AbstractProblem,
-        process: RowProcess | CoordinateProcess,
+        process: Any,
         times: Array,
         dynamics: AbstractDynamics,
     ) -> Answer:
@@ -126,6 +124,10 @@ class MeanField(AbstractMethod):
         def checkpoint(kind: str) -> Checkpoint:
             return Checkpoint("meanfield", self.question_key(problem, times, dynamics, kind))
 
+        if isinstance(process, MatrixProcess):
+            from lossflow.meanfield import matrix
+
+            return matrix.solve_matrix(self, process, times, dynamics, checkpoint(f"matrix {matrix.FORMAT}"))
         if isinstance(process, CoordinateProcess):
             from lossflow.meanfield import coordinate
 
