@@ -79,7 +79,11 @@ def draw(
             for order, family in families.items()
             for verdict in verdicts_of(f"loss, order {order}, p = {p[order]}", family, "H")
         ),
-        *(_learns(each, what) for each in learned for what in ("diagonal of f", "loss")),
+        *(
+            _learns(each, what, float(drift.runs[-1].mean()))
+            for each, drift in zip(learned, drifts, strict=False)
+            for what in ("diagonal of f", "loss")
+        ),
         *(_moves(drift) if drift.name.startswith("one") else _stands(drift) for drift in drifts),
     ]
     words = (
@@ -208,23 +212,25 @@ def _drift(name: str, order: int, symmetric: bool, p: int, widths: tuple[int, ..
     return Drift(name, np.array(widths, np.float64), found)
 
 
-def _learns(learned: Learned, what: str) -> Verdict:
-    """The diagonal of f, or the loss, against the closed form."""
-    nu, p = learned.order, learned.p
+def _learns(learned: Learned, what: str, drift: float) -> Verdict:
+    """The diagonal of f, or the loss, against the closed form; drift: of the kernel at this width, by which rates may be off."""
+    nu, p, t = learned.order, learned.p, learned.times
     if what == "loss":
-        runs, theory, formula = learned.losses, p * np.exp(-2 * nu * learned.times), f"p exp(-{2 * nu} t/T)"
+        runs, theory, formula, rate = learned.losses, p * np.exp(-2 * nu * t), f"p exp(-{2 * nu} t/T)", 2 * nu
+        moved = rate * t * theory
     else:
-        runs, theory, formula = learned.runs, -np.expm1(-nu * learned.times), f"1 - exp(-{nu} t/T)"
+        runs, theory, formula, rate = learned.runs, -np.expm1(-nu * t), f"1 - exp(-{nu} t/T)", nu
+        moved = rate * t * (1 - theory)
     difference = runs.mean(axis=0) - theory
-    found = judge(difference, runs - theory, np.full(theory.shape, 1e-12))
+    found = judge(difference, runs - theory, drift * moved + 1e-12)
     deviation = difference / found.uncertainty
     worst = int(np.argmax(np.abs(deviation)))
     agree = found.probability >= LEVEL
     sentence = (
         f"{'follows' if agree else 'leaves'} {formula}: largest deviation {abs(deviation[worst]):.2g} sigma ({found.allowed:.1f} "
-        f"allowed) at t/T = {learned.times[worst]:.3g}, where the difference is {difference[worst]:.2g}"
+        f"allowed) at t/T = {t[worst]:.3g}, where the difference is {difference[worst]:.2g}; the kernel drifts by {drift:.2g}"
     )
-    relative, times = np.abs(difference / theory), (float(learned.times[0]), float(learned.times[-1]))
+    relative, times = np.abs(difference / theory), (float(t[0]), float(t[-1]))
     name = f"{what}, order {nu}, p = {p}, H = {learned.H}"
     return Verdict(name, float(relative.max()), float(np.abs(deviation).max()), times, bool(agree), sentence)
 
