@@ -23,7 +23,7 @@ POINTS = 2000  # of end states, whose rate is printed
 NETWORK = lf.QuadraticNetwork(alpha=0.3, kappa=0.4, kappa_star=0.3, noise_variance=0.5, weight_decay=0.01)
 LOGISTIC = lf.GeneralizedLinear(loss=lf.Logistic(), labels=lf.SignLabels(), delta=2.0, weight_decay=0.05)
 DESCENT = lf.GradientDescent(step=0.3)
-QUESTION = lf.Solve(lf.MeanField(paths=256, randomizations=4), tuple(DESCENT.times(steps=6)), DESCENT)
+QUESTION = lf.Solve(lf.MeanField(paths=1024, randomizations=8), tuple(DESCENT.times(steps=24)), DESCENT)
 CURVES: Mapping[str, Any] = {"delta": np.linspace(0.5, 4, 8), "weight_decay": np.linspace(0.05, 0.5, 5)}
 
 
