@@ -19,7 +19,7 @@ from lossflow.dynamics import GradientDescent
 from lossflow.problems.coordinate import CoordinateProcess
 from lossflow.simulate.collocation import collocate
 from lossflow.simulate.ode import End, integrate
-from lossflow.simulate.outcome import BLOWN_UP, DIVERGED, REACHED, TOO_STIFF
+from lossflow.simulate.outcome import DIVERGED, Ending, of_integration
 from lossflow.simulate.repetition import Record, Tick
 
 Array = npt.NDArray[np.float64]
@@ -30,8 +30,6 @@ HUGE = 1e10  # of a typical weight, beyond which descent has diverged
 CLOCK = 1e-6  # of the slowest force, the speed of a clock that the explicit solver carries along with weight decay
 STIFF = 2000.0  # of the fastest rate, integrated over time: beyond, the implicit solver is faster and more accurate
 OBSERVABLES = ("loss", "mse", "l1", "l2")
-
-ENDS = ("end", "outcome", "steps")  # what a record has besides observables
 
 
 def stiffness(process: CoordinateProcess, last: float) -> float:
@@ -95,27 +93,21 @@ class DiagonalRun:
         }
 
 
-class Answer:
+class Answer(Ending):
     """What a run has said so far: observables at the times reached, NaN beyond."""
 
     def __init__(self, count: int) -> None:
+        super().__init__()
         self.values = {name: np.full(count, np.nan) for name in OBSERVABLES}
-        self.end, self.outcome, self.steps = math.nan, REACHED, 0
 
     def note(self, place: int, found: Mapping[str, float]) -> None:
         """Observables at times[place]."""
         for name, value in found.items():
             self.values[name][place] = value
 
-    def stop(self, time: float, outcome: int) -> None:
-        """The run ends early."""
-        if self.outcome == REACHED or abs(time) < abs(self.end):
-            self.end, self.outcome = time, outcome
-
     def record(self) -> Record:
         """As arrays."""
-        ends = (self.end, float(self.outcome), float(self.steps))
-        return self.values | {name: np.asarray(value) for name, value in zip(ENDS, ends, strict=True)}
+        return self.values | self.ends()
 
 
 def by_flow(run: DiagonalRun, times: Array, tolerance: float, stiff: bool, tick: Tick) -> Record:
@@ -144,7 +136,7 @@ def by_flow(run: DiagonalRun, times: Array, tolerance: float, stiff: bool, tick:
                 end = _explicit(run, sign, targets, tolerance, arrived, passed)
         answer.steps += end.steps
         if end.reason:
-            answer.stop(sign * end.time, BLOWN_UP if "blow" in end.reason else TOO_STIFF)
+            answer.stop(sign * end.time, of_integration(end))
     return answer.record()
 
 

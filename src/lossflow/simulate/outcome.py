@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
+
+from lossflow.simulate.ode import End
 from lossflow.simulate.repetition import Record
 from lossflow.trajectory import COMPLETE, Status
 
 REACHED, DIVERGED, BLOWN_UP, TOO_STIFF = range(4)
+ENDS = ("end", "outcome", "steps")  # what a record of a run has besides observables
+
+
+class Ending:
+    """How a run has ended so far: when (NaN: not early), how, and after how many steps."""
+
+    def __init__(self) -> None:
+        self.end, self.outcome, self.steps = math.nan, REACHED, 0
+
+    def stop(self, time: float, outcome: int) -> None:
+        """The run ends early."""
+        if self.outcome == REACHED or abs(time) < abs(self.end):
+            self.end, self.outcome = time, outcome
+
+    def ends(self) -> Record:
+        """As arrays, by `ENDS`."""
+        values = (self.end, float(self.outcome), float(self.steps))
+        return {name: np.asarray(value) for name, value in zip(ENDS, values, strict=True)}
+
+
+def of_integration(end: End) -> int:
+    """What became of a run whose integration did not reach all targets."""
+    return BLOWN_UP if "blow" in end.reason else TOO_STIFF
 
 
 def ended(records: Sequence[Record], advice: str) -> Status:

@@ -21,7 +21,7 @@ from lossflow.problem import AbstractProblem
 from lossflow.problems.matrix import MatrixProcess, coordinates
 from lossflow.problems.row import require_dimension
 from lossflow.simulate.ode import integrate
-from lossflow.simulate.outcome import BLOWN_UP, DIVERGED, REACHED, TOO_STIFF, ended
+from lossflow.simulate.outcome import DIVERGED, Ending, ended, of_integration
 from lossflow.simulate.quadratic_samples import GRAM, AllSamples, GoeSamples, Samples
 from lossflow.simulate.repetition import Record, Tick, repeat, sampled_error
 from lossflow.trajectory import Trajectory
@@ -124,25 +124,26 @@ def solve_matrices(
 
 def by_descent(run: MatrixRun, counts: npt.NDArray[np.int64], step: float, tick: Tick) -> Record:
     """Gradient descent, observed after `counts` updates, in increasing order."""
-    W, made, last = run.start, 0, int(counts[-1])
+    W, last, ending = run.start, int(counts[-1]), Ending()
     values = np.full((len(OBSERVABLES), len(counts)), np.nan)
     largest = HUGE * math.sqrt(float(np.mean(W**2)))
     for place, count in enumerate(counts):
-        while made < count:
+        while ending.steps < count:
             W = W + step * run.force(W)
-            made += 1
+            ending.steps += 1
             tick(1 / last)
             if not float(np.abs(W).max()) < largest:
-                return _record(values, made, made * step, DIVERGED)
+                ending.stop(ending.steps * step, DIVERGED)
+                return {"values": values} | ending.ends()
         values[:, place] = run.observe(W)
-    return _record(values, made)
+    return {"values": values} | ending.ends()
 
 
 def by_flow(run: MatrixRun, times: Array, tolerance: float, tick: Tick) -> Record:
     """The gradient flow, forward and backward from t = 0; times in increasing order."""
     values = np.full((len(OBSERVABLES), len(times)), np.nan)
     span = max(times[-1], 0.0) - min(times[0], 0.0)
-    steps, time, outcome = 0, np.nan, REACHED
+    ending = Ending()
     for sign in (1.0, -1.0):
         places = np.flatnonzero(times >= 0) if sign > 0 else np.flatnonzero(times < 0)[::-1]
         if not len(places):
@@ -159,16 +160,7 @@ def by_flow(run: MatrixRun, times: Array, tolerance: float, tick: Tick) -> Recor
             arrived,
             lambda passed: tick(passed / span),
         )
-        steps += end.steps
-        if end.reason and (outcome == REACHED or end.time < abs(time)):
-            time, outcome = sign * end.time, BLOWN_UP if "blow" in end.reason else TOO_STIFF
-    return _record(values, steps, time, outcome)
-
-
-def _record(values: Array, steps: int, time: float = np.nan, outcome: int = REACHED) -> Record:
-    return {
-        "values": values,
-        "steps": np.asarray(float(steps)),
-        "end": np.asarray(time),
-        "outcome": np.asarray(float(outcome)),
-    }
+        ending.steps += end.steps
+        if end.reason:
+            ending.stop(sign * end.time, of_integration(end))
+    return {"values": values} | ending.ends()

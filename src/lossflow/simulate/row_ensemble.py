@@ -23,10 +23,9 @@ from lossflow.keys import generator
 from lossflow.memory import SHARE, available_memory, require_memory
 from lossflow.problem import AbstractProblem
 from lossflow.problems.row import RowProcess, require_dimension
-from lossflow.simulate.outcome import ended
+from lossflow.simulate.outcome import ENDS, ended
 from lossflow.simulate.repetition import Record, Tick, repeat
 from lossflow.simulate.rows import (
-    ENDS,
     Refinement,
     RowRun,
     by_refined_steps,

@@ -21,7 +21,7 @@ from lossflow.keys import generator
 from lossflow.problems.row import RowProcess
 from lossflow.simulate.noise import Kick, increments, kicks
 from lossflow.simulate.ode import integrate
-from lossflow.simulate.outcome import BLOWN_UP, DIVERGED, REACHED, TOO_STIFF
+from lossflow.simulate.outcome import DIVERGED, Ending, of_integration
 from lossflow.simulate.repetition import Record, Tick
 
 Array = npt.NDArray[np.float64]
@@ -29,8 +29,6 @@ Array = npt.NDArray[np.float64]
 HUGE = 1e10  # of a typical weight, beyond which a run has diverged
 COARSEST = 0.25  # of the reciprocal of the fastest rate: the first of the steps that are extrapolated to zero
 GATHERED = 0.4  # of the samples in a batch up to which copying their rows is cheaper than passing over all
-
-ENDS = ("end", "outcome", "steps")  # what a record has besides observables
 
 
 class RowRun:
@@ -105,13 +103,13 @@ class RowRun:
         return rate
 
 
-class Answer:
+class Answer(Ending):
     """What a run has said so far: observables at the times reached, NaN beyond."""
 
     def __init__(self, run: RowRun, times: Array) -> None:
+        super().__init__()
         self._run, self._times = run, times
         self._values: dict[str, Array] = {}
-        self.end, self.outcome, self.steps = np.nan, REACHED, 0
 
     def note(self, place: int, theta: Array) -> None:
         """Observe theta at times[place]."""
@@ -122,21 +120,11 @@ class Answer:
                 self._values[name] = np.full((len(self._times), *np.shape(value)), np.nan)
             self._values[name][place] = value
 
-    def stop(self, time: float, outcome: int) -> None:
-        """The run ends early."""
-        if self.outcome == REACHED or abs(time) < abs(self.end):
-            self.end, self.outcome = time, outcome
-
     def record(self) -> Record:
         """As arrays."""
         if not self._values:
             self.note(0, np.full_like(self._run.start, np.nan))
-        ends = {
-            "end": np.asarray(self.end),
-            "outcome": np.asarray(float(self.outcome)),
-            "steps": np.asarray(float(self.steps)),
-        }
-        return self._values | ends
+        return self._values | self.ends()
 
 
 def by_steps(run: RowRun, dynamics: AbstractDynamics, times: Array, random: np.random.Generator, tick: Tick) -> Record:
@@ -177,7 +165,7 @@ def by_flow(run: RowRun, times: Array, tolerance: float, tick: Tick) -> Record:
             )
             answer.steps += end.steps
             if end.reason:
-                answer.stop(sign * end.time, BLOWN_UP if "blow" in end.reason else TOO_STIFF)
+                answer.stop(sign * end.time, of_integration(end))
     return answer.record()
 
 
